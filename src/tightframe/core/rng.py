@@ -1,0 +1,23 @@
+"""Explicit randomness: generators are built from a seed, and a global state is put back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator on `device` seeded with `seed`."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+@contextmanager
+def preserved_rng(devices: Iterator[torch.device] | list[torch.device] | tuple = ()) -> Iterator[None]:
+    """Restore torch's global random state (CPU, and every CUDA device in `devices`) on leaving the block."""
+    cuda = sorted(
+        {d.index if d.index is not None else torch.cuda.current_device() for d in devices if d.type == "cuda"}
+    )
+    with torch.random.fork_rng(devices=cuda, device_type="cuda"):
+        yield
