@@ -1,0 +1,1 @@
+"""The ground: errors, checks, types, linear algebra and randomness."""

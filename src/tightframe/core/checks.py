@@ -29,6 +29,8 @@ def check_features(features: Tensor, name: str = "features") -> Tensor:
             got=type(features).__name__,
             remedy="Convert it with torch.as_tensor.",
         )
+    if features.layout != torch.strided:
+        raise InputError(f"{name} is a dense tensor", got=f"layout {features.layout}", remedy="Call .to_dense().")
     if not features.is_floating_point():
         raise InputError(
             f"{name} is a floating-point tensor",
@@ -67,6 +69,14 @@ def check_labels(labels: Tensor, rows: int, classes: int, *, ignore_index: int |
                 remedy="Renumber the classes from 0, raise `classes`, or pass ignore_index for positions to leave out.",
             )
     return labels
+
+
+def kept_rows(features: Tensor, labels: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+    """The rows whose label is not `ignore_index`, without a copy where that is all of them."""
+    if ignore_index is None:
+        return features, labels
+    kept = labels != ignore_index
+    return (features, labels) if bool(kept.all()) else (features[kept], labels[kept])
 
 
 def check_same_device(first: Tensor, second: Tensor, names: str) -> None:

@@ -22,7 +22,8 @@ def complement(columns: Tensor, null: Tensor) -> Tensor:
 class ThinBetween:
     r"""Inverse of B = A A^T on the range of A, an (d, r) matrix with r <= d independent columns.
 
-    .. math:: A = QR, \qquad B^\dagger = Q R^{-\top} R^{-1} Q^\top, \qquad \operatorname{tr}(S B^\dagger) = \operatorname{tr}(R^{-1} Q^\top S Q R^{-\top})
+    .. math:: A = QR, \qquad B^\dagger = Q R^{-\top} R^{-1} Q^\top, \qquad
+        \operatorname{tr}(S B^\dagger) = \operatorname{tr}(R^{-1} Q^\top S Q R^{-\top})
 
     QR works on A itself, so only the condition number of A is felt, not its square.
 

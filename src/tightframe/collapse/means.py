@@ -1,0 +1,139 @@
+"""`CentredMeans`: the class means about the global mean, walked over in blocks of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tightframe.core.errors import InputError
+from tightframe.core.typing import ClassMeans, ClassVector, Square
+from tightframe.features.moments import ClassMoments
+
+# Up to this many classes a K x K matrix is formed; beyond, the d x d identities are used.
+DENSE = 4096
+_BLOCK = 1 << 24
+
+Centre = Literal["sample", "class"]
+Absent = Literal["error", "drop"]
+
+
+class CentredMeans:
+    r"""Rows c_k = mu_k - mu_G in float64, block by block, so that K x d need not be held twice.
+
+    .. math:: \mu_G = \sum_k \tfrac{n_k}{N}\mu_k \ \text{(sample)}, \qquad \mu_G = \tfrac1K\sum_k \mu_k \ \text{(class)}
+
+    Args:
+        moments: Class moments.
+        centre: Which global mean.
+        absent: A class without samples has no mean: "error" refuses, "drop" leaves such classes out of K.
+
+    Raises:
+        InputError: A class has no sample (with absent="error"), or fewer than two classes have.
+    """
+
+    def __init__(self, moments: ClassMoments, *, centre: Centre = "sample", absent: Absent = "error") -> None:
+        if absent not in ("error", "drop") or centre not in ("sample", "class"):
+            raise InputError(
+                'absent is "error" or "drop" and centre is "sample" or "class"',
+                got=f"absent={absent!r}, centre={centre!r}",
+                remedy="Use one of the two for each.",
+            )
+        present = moments.count > 0
+        self.index = present.nonzero().squeeze(1)
+        missing = (~present).nonzero().squeeze(1)
+        if len(missing) and absent == "error":
+            shown = ", ".join(map(str, missing[:8].tolist())) + (", ..." if len(missing) > 8 else "")
+            raise InputError(
+                f"samples of all {moments.classes} classes",
+                got=f"none of {len(missing)} of them (class {shown})",
+                remedy='Measure on data that has every class, or pass absent="drop" to leave these classes out.',
+            )
+        if len(self.index) < 2:
+            raise InputError(
+                "samples of at least two classes",
+                got=f"samples of {len(self.index)}",
+                remedy="Collapse is a relation between classes; measure on data that has more of them.",
+            )
+        self.moments = moments
+        self.classes, self.features = len(self.index), moments.features
+        self.count: ClassVector = moments.count[self.index].double()
+        self.total = float(self.count.sum())
+        self.centre: Centre = centre
+        self.absent: Absent = absent
+        self._complete = self.classes == moments.classes
+
+    @property
+    def weights(self) -> ClassVector:
+        """Weights of the classes in the global mean: n_k/N or 1/K."""
+        return self.count / self.total if self.centre == "sample" else torch.full_like(self.count, 1 / self.classes)
+
+    @cached_property
+    def origin(self) -> Tensor:
+        """Global mean mu_G (d,), summed about the first class mean so that a common offset costs no digits."""
+        first = self._rows(0, 1)[0]
+        total = torch.zeros_like(first)
+        for start, stop in self.ranges():
+            total += self.weights[start:stop] @ (self._rows(start, stop) - first)
+        return first + total
+
+    def rows(self, start: int, stop: int) -> ClassMeans:
+        """Centred means of classes start..stop-1 (among those present)."""
+        return self._rows(start, stop) - self.origin
+
+    @cached_property
+    def all(self) -> ClassMeans:
+        """All centred means at once (k, d)."""
+        return self.rows(0, self.classes)
+
+    def uncentred(self, start: int, stop: int) -> ClassMeans:
+        """Means mu_k of classes start..stop-1."""
+        return self._rows(start, stop)
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Ranges of classes whose rows take about 128 MB."""
+        step = max(1, _BLOCK // self.features)
+        for start in range(0, self.classes, step):
+            yield start, min(start + step, self.classes)
+
+    @cached_property
+    def norms(self) -> ClassVector:
+        """Norms |c_k| (k,)."""
+        return torch.cat([torch.linalg.vector_norm(self.rows(*r), dim=1) for r in self.ranges()])
+
+    @cached_property
+    def within(self) -> ClassVector:
+        """Mean square distance of a sample from its class mean, V_k = t_k / n_k (k,)."""
+        return self.moments.within[self.index].double() / self.count
+
+    def scatter_times(self, columns: Tensor) -> Tensor:
+        """S times a (d, r) matrix, in float64; needs moments in mode "full"."""
+        if "scatter" in self.__dict__:
+            return self.scatter @ columns
+        return self.moments.scatter_times(columns.to(self.moments.within.dtype)).double()
+
+    @cached_property
+    def scatter(self) -> Square:
+        """Within-class scatter S (d, d) in float64; needs moments in mode "full"."""
+        return self.moments.scatter.double()
+
+    def _rows(self, start: int, stop: int) -> ClassMeans:
+        if self._complete:
+            return self.moments.mean_rows(start, stop).double()
+        index = self.index[start:stop]
+        low, high = int(index[0]), int(index[-1]) + 1
+        return self.moments.mean_rows(low, high)[index - low].double()
+
+
+def as_means(
+    source: ClassMoments | CentredMeans, *, centre: Centre = "sample", absent: Absent = "error"
+) -> CentredMeans:
+    """Centred means of moments; given ones are used again where they have this centre."""
+    if isinstance(source, CentredMeans):
+        if source.centre == centre:
+            return source
+        source, absent = source.moments, source.absent
+    return CentredMeans(source, centre=centre, absent=absent)

@@ -1,0 +1,284 @@
+"""`measure` and `Monitor`: from a model and a loader, or from batches of features, to a CollapseSummary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tightframe.collapse.conventions import convention
+from tightframe.collapse.decision import nearest_class
+from tightframe.collapse.evaluate import evaluate_layer, in_order, with_intervals
+from tightframe.collapse.means import Absent, CentredMeans
+from tightframe.collapse.separation import SeparationFit, fit_separation
+from tightframe.collapse.summary import CollapseSummary, LayerCollapse, Measurement
+from tightframe.collapse.variability import WideVariability
+from tightframe.core.checks import check_labels, kept_rows
+from tightframe.core.errors import DegenerateError, InputError
+from tightframe.features.cache import RowCache
+from tightframe.features.extract import stream
+from tightframe.features.moments import ClassMoments, Mode
+from tightframe.features.replicates import GroupedMoments
+from tightframe.features.tap import FeatureTap
+
+# Above this width the d x d scatter takes more than 134 MB, and NC1 comes from the dual form over kept rows.
+WIDE = 4096
+
+
+def measure(
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    layers: str | Sequence[str] = "classifier",
+    split: str = "",
+    classifier: str | None = None,
+    pool: Literal["mean", "flatten"] = "mean",
+    tokens: Literal["class", "mean", "all"] = "class",
+    labels_key: str | None = None,
+    mask_key: str | None = None,
+    shift: bool = False,
+    ignore_index: int | None = -100,
+    absent: Absent = "error",
+    decisions: bool = True,
+    bootstrap: int = 0,
+    device: torch.device | str | None = None,
+) -> CollapseSummary:
+    """Measure the neural collapse of a model on the data of a loader, in one forward pass.
+
+    The classifier is found and its input measured; `layers="auto"` measures every block as well. The model is left as
+    it was (mode, gradients, random state, hooks). Under an initialised torch.distributed group every rank measures
+    its share and all return the values of the whole; rows that a DistributedSampler repeats are not counted twice.
+
+    Args:
+        model: Any nn.Module with a linear classifier.
+        loader: Batches (inputs, labels) or mappings with labels.
+        layers: "classifier", "auto", or names and globs (see FeatureTap).
+        split: Name of the data, shown beside the values.
+        classifier: Path of the classifier, to settle an ambiguity.
+        pool: Convolutional maps: average over pixels, or flatten.
+        tokens: Sequences: class token, mean, or all positions.
+        labels_key: Entry of the labels in batches that are mappings.
+        mask_key: Entry of the mask of positions.
+        shift: Position t predicts the label of position t + 1.
+        ignore_index: Label of rows to leave out.
+        absent: "error", or "drop" classes that never occur (many-class problems).
+        decisions: Measure NC4 too. Rows are put aside for it, in memory up to 256 MB per layer and in a temporary file
+            beyond; False saves that where the data are huge.
+        bootstrap: Number of bootstrap replicates for 95 % intervals; 0 for none.
+        device: Where inputs are moved; that of the model unless given.
+
+    Returns:
+        A CollapseSummary; print it.
+
+    Raises:
+        InputError, AmbiguityError: As FeatureTap, stream and ClassMoments say.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> x = torch.cat([torch.eye(4)[:2], -torch.eye(4)[:2]]); y = torch.tensor([0, 0, 1, 1])
+        >>> summary = measure(model, [(x, y)])
+        >>> summary.last.classes, summary["NC1"] > 0
+        (2, True)
+    """
+    tap = FeatureTap(model, layers, classifier=classifier, pool=pool, tokens=tokens)
+    batches = stream(
+        tap, loader, labels_key=labels_key, mask_key=mask_key, shift=shift, ignore_index=ignore_index, device=device
+    )
+    monitor: Monitor | None = None
+    for batch in batches:
+        if monitor is None:
+            monitor = Monitor(
+                batch.logits.shape[-1],
+                ignore_index=ignore_index,
+                absent=absent,
+                decisions=decisions,
+                bootstrap=bootstrap,
+            )
+        monitor.update(batch.features, batch.labels, logits=batch.logits)
+    monitor.all_reduce()
+    return monitor.compute(weight=tap.weight, bias=tap.bias, split=split)
+
+
+class Monitor:
+    """Accumulates batches of features of one or several layers, and computes a CollapseSummary at any time.
+
+    This is `measure` for one's own loop: pass features as a tensor, or by layer name in order of depth.
+
+    Args:
+        classes: Number K of classes.
+        mode: "full", "trace", or "auto": "full" up to d = 4096.
+        ignore_index: Label of rows to leave out.
+        absent: "error" or "drop" classes that never occur.
+        decisions: Keep rows for NC4 (needs logits), and for NC1 of layers in mode "trace".
+        bootstrap: Number of bootstrap replicates.
+
+    Example:
+        >>> import torch
+        >>> monitor = Monitor(classes=2)
+        >>> features = torch.tensor([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.1], [-1.0, -0.1]])
+        >>> monitor.update(features, torch.tensor([0, 0, 1, 1]))
+        >>> round(monitor.compute()["D"], 6)
+        0.01
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        mode: Mode | Literal["auto"] = "auto",
+        ignore_index: int | None = -100,
+        absent: Absent = "error",
+        decisions: bool = True,
+        bootstrap: int = 0,
+    ) -> None:
+        self.classes, self.mode, self.ignore_index, self.absent = classes, mode, ignore_index, absent
+        self.decisions, self.bootstrap = decisions, bootstrap
+        self.moments: dict[str, ClassMoments] = {}
+        self._groups: dict[str, GroupedMoments] = {}
+        self._rows: dict[str, RowCache] = {}
+        self._labels, self._predicted = RowCache(), RowCache()
+        # samples, correct decisions, sum of losses
+        self._totals = torch.zeros(3, dtype=torch.float64)
+        self._distributed = False
+
+    @torch.no_grad()
+    def update(self, features: Tensor | Mapping[str, Tensor], labels: Tensor, *, logits: Tensor | None = None) -> None:
+        """Add a batch.
+
+        Args:
+            features: (n, d), or such tensors by layer name, in order of depth; the classifier reads the last.
+            labels: (n,) class indices.
+            logits: (n, k), for accuracy, loss and NC4.
+
+        Raises:
+            InputError: As ClassMoments.update; a batch with and one without logits.
+        """
+        named = features if isinstance(features, Mapping) else {"features": features}
+        rows = len(next(iter(named.values())))
+        labels = check_labels(labels, rows, self.classes, ignore_index=self.ignore_index)
+        for name, values in named.items():
+            self._layer(name, values.shape[-1]).update(values, labels)
+            if name in self._groups:
+                self._groups[name].update(values, labels)
+        if self.decisions:
+            for name, values in named.items():
+                if logits is not None or self.moments[name].mode == "trace":
+                    self._rows.setdefault(name, RowCache()).append(kept_rows(values, labels, self.ignore_index)[0])
+            self._labels.append(kept_rows(labels, labels, self.ignore_index)[1])
+        if logits is not None:
+            self._decide(*kept_rows(logits.detach(), labels, self.ignore_index))
+
+    def all_reduce(self, group: Any = None) -> Monitor:
+        """Join the ranks of a torch.distributed group: moments and sums now, kept rows in `compute`, which every rank
+        then has to call. Without an initialised group nothing happens."""
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1:
+            for name in self.moments:
+                self.moments[name].all_reduce(group)
+                if name in self._groups:
+                    self._groups[name].all_reduce(group)
+            self._totals = _summed(self._totals, self._device, group)
+            self._distributed, self._group = True, group
+        return self
+
+    def compute(self, *, weight: Tensor | None = None, bias: Tensor | None = None, split: str = "") -> CollapseSummary:
+        """All metrics of all layers seen so far; further updates may follow.
+
+        Args:
+            weight: Classifier W (k, d) that reads the last layer, for NC3 and its kin.
+            bias: Its bias b (k,).
+            split: Name of the data.
+
+        Raises:
+            InputError: No sample yet, or a class that never occurred (with absent="error").
+        """
+        if not any(m.total for m in self.moments.values()):
+            raise InputError("at least one sample", got="none", remedy="Call update(features, labels) first.")
+        last = next(reversed(self.moments))
+        layers: dict[str, LayerCollapse] = {}
+        for name, moments in self.moments.items():
+            head = {"weight": weight, "bias": bias} if name == last else {}
+            layer = evaluate_layer(moments, layer=name, absent=self.absent, **head)
+            if name in self._groups:
+                layer = with_intervals(layer, self._groups[name], replicates=self.bootstrap, absent=self.absent, **head)
+            layers[name] = replace(layer, measurements=in_order({**layer.measurements, **self._kept_row_metrics(name)}))
+        return CollapseSummary(layers, self._outputs(), _separation(layers), split)
+
+    @property
+    def _device(self) -> torch.device:
+        return next((m.device for m in self.moments.values() if m.total), torch.device("cpu"))
+
+    def _layer(self, name: str, width: int) -> ClassMoments:
+        if name not in self.moments:
+            mode: Mode = ("full" if width <= WIDE else "trace") if self.mode == "auto" else self.mode
+            self.moments[name] = ClassMoments(self.classes, mode, ignore_index=self.ignore_index)
+            if self.bootstrap:
+                self._groups[name] = GroupedMoments(self.classes, mode, ignore_index=self.ignore_index)
+        return self.moments[name]
+
+    def _decide(self, logits: Tensor, labels: Tensor) -> None:
+        if not len(labels):
+            return
+        predicted = logits.argmax(dim=1)
+        loss = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
+        correct = (predicted == labels).sum()
+        self._totals += torch.stack([torch.tensor(len(labels)).to(loss), correct.to(loss), loss]).cpu()
+        if self.decisions:
+            self._predicted.append(predicted)
+
+    def _outputs(self) -> dict[str, Measurement]:
+        samples, correct, loss = self._totals.tolist()
+        if not samples:
+            return {}
+        return {
+            "accuracy": Measurement(correct / samples, convention("accuracy", "top-1")),
+            "loss": Measurement(loss / samples, convention("loss", "cross-entropy")),
+        }
+
+    def _kept_row_metrics(self, name: str) -> dict[str, Measurement]:
+        """NC4 from the kept rows, and NC1 by the dual form where the layer is too wide for its scatter."""
+        measured: dict[str, Measurement] = {}
+        if name not in self._rows:
+            return measured
+        means = CentredMeans(self.moments[name], absent=self.absent)
+        if self.moments[name].mode == "trace" and means.classes - 1 <= means.features:
+            measured["NC1"] = self._wide_variability(name)
+        if self._totals[0]:
+            differing = torch.zeros(2, dtype=torch.float64)
+            for rows, predicted in zip(self._rows[name], self._predicted, strict=True):
+                if len(rows):
+                    nearest = nearest_class(rows.to(means.origin.device), means).cpu()
+                    differing += torch.tensor([float((nearest != predicted).sum()), len(rows)])
+            if self._distributed:
+                differing = _summed(differing, self._device, self._group)
+            measured["NC4"] = Measurement(float(differing[0] / differing[1]), convention("NC4", "papyan"))
+        return measured
+
+    def _wide_variability(self, name: str) -> Measurement:
+        formula = convention("NC1", "weighted")
+        try:
+            wide = WideVariability(self.moments[name], absent=self.absent)
+        except DegenerateError as error:
+            return Measurement(None, formula, note=str(error))
+        for rows, labels in zip(self._rows[name], self._labels, strict=True):
+            if len(rows):
+                wide.update(rows.to(self._device), labels.to(self._device))
+        if self._distributed:
+            wide.all_reduce(self._group)
+        return Measurement(wide.compute(), formula, note="dual form over kept rows")
+
+
+def _separation(layers: Mapping[str, LayerCollapse]) -> SeparationFit | None:
+    values = [layer.measurements["D"].value for layer in layers.values()]
+    usable = len(values) >= 3 and all(value is not None and value > 0 for value in values)
+    return fit_separation(values) if usable else None
+
+
+def _summed(values: Tensor, device: torch.device, group: Any) -> Tensor:
+    moved = values.to(device)
+    dist.all_reduce(moved, group=group)
+    return moved.cpu()

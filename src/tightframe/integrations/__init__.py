@@ -1,0 +1,1 @@
+"""Doors for torchmetrics, Lightning and Hugging Face."""

@@ -1,0 +1,1 @@
+"""What a person does with a model or a file of their own."""

@@ -1,0 +1,1 @@
+"""Runs: what a run leaves behind, where, and what it says while it goes."""
