@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from torch import Tensor
 DRIFT = 0.625
 # Rows are taken in blocks of about this many elements, so that temporaries stay small for wide features.
 BLOCK = 1 << 22
+# Squares of float32 that are smaller than this on average lose digits to denormal numbers.
+UNDERFLOW = 1e-30
 
 
 @dataclass
@@ -47,6 +50,16 @@ class AnchoredSums:
             gram=like.new_zeros(dimension, dimension, dtype=dtype) if full else None,
             count=count,
             checked=count.clone(),
+        )
+
+    def consistent(self, classes: int) -> bool:
+        """Whether the arrays have the shapes that belong together."""
+        dimension = self.anchor.shape[-1]
+        per_class = (self.square, self.count, self.checked)
+        return (
+            self.anchor.shape == self.offset.shape == (classes, dimension)
+            and all(array.shape == (classes,) for array in per_class)
+            and (self.gram is None or self.gram.shape == (dimension, dimension))
         )
 
     def mean_rows(self, start: int, stop: int) -> Tensor:
@@ -124,16 +137,23 @@ class AnchoredSums:
         if self._follow_drift(residual, energy, labels):
             residual, energy = self._residuals(features, labels)
         self.count.index_add_(0, labels, torch.ones_like(labels))
-        self.offset.index_add_(0, labels, residual.to(self.offset))
+        self._add_offsets(residual, labels)
         self.square.index_add_(0, labels, energy)
         if self.gram is not None:
             _add_products(self.gram, residual)
 
+    def _add_offsets(self, residual: Tensor, labels: Tensor) -> None:
+        if 4 * len(self.count) > len(labels):
+            self.offset.index_add_(0, labels, residual.to(self.offset))
+        else:  # few classes: sum the block in its own precision, convert K rows instead of n
+            self.offset.add_(residual.new_zeros(self.anchor.shape).index_add_(0, labels, residual))
+
     def _residuals(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Residuals and their squared norms; in float64 where the squares of float32 overflow."""
+        """Residuals and their squared norms; in float64 where the squares of float32 overflow or underflow."""
         residual = self.anchor.index_select(0, labels).neg_().add_(features)
         energy = torch.linalg.vecdot(residual, residual)
-        if not bool(torch.isfinite(energy.sum())):
+        least = UNDERFLOW * residual.numel() if energy.dtype == torch.float32 else 0.0
+        if not least <= float(energy.sum()) < math.inf:
             residual = features.double() - self.anchor.index_select(0, labels)
             energy = torch.linalg.vecdot(residual, residual)
         return residual, energy.to(self.square)
@@ -166,8 +186,10 @@ class AnchoredSums:
         new = self.count[labels] == 0
         if not bool(new.any()):
             return
-        classes, inverse, sizes = torch.unique(labels[new], return_inverse=True, return_counts=True)
-        sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, inverse, features[new])
+        if not bool(new.all()):
+            features, labels = features[new], labels[new]
+        classes, inverse, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+        sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, inverse, features)
         anchors = sums / sizes[:, None]
         # The sum of huge finite features may overflow; any point near the class will do as its anchor.
         self.anchor[classes] = torch.where(torch.isfinite(anchors), anchors, anchors.new_zeros(()))

@@ -34,6 +34,7 @@ class RowCache:
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
         if rows.numel():
+            self._file.seek(0, 2)
             rows.view(torch.uint8).numpy().tofile(self._file)
         self._spilled.append((rows.shape, rows.dtype))
 
@@ -41,9 +42,10 @@ class RowCache:
         yield from self._chunks
         if self._file is None:
             return
-        self._file.seek(0)
+        position = 0
         for shape, dtype in self._spilled:
-            size = shape.numel() * dtype.itemsize
-            data = np.fromfile(self._file, dtype=np.uint8, count=size)
+            # A reader may stop midway, and two may take turns: each finds its own place again.
+            self._file.seek(position)
+            data = np.fromfile(self._file, dtype=np.uint8, count=shape.numel() * dtype.itemsize)
+            position += data.size
             yield torch.from_numpy(data).view(dtype).reshape(shape)
-        self._file.seek(0, 2)

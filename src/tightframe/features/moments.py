@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tightframe.core.checks import check_count, check_features, check_labels, check_same_device
+from tightframe.core.checks import check_count, check_features, check_labels, check_same_device, kept_rows
 from tightframe.core.errors import InputError
 from tightframe.core.typing import ClassCounts, ClassMeans, ClassVector, Square
 from tightframe.features.anchored import AnchoredSums
@@ -76,6 +76,23 @@ class ClassMoments:
         self._batches = 0
         self._sums: AnchoredSums | None = None
 
+    @classmethod
+    def from_statistics(
+        cls, count: Tensor, mean: Tensor, *, within: Tensor, scatter: Tensor | None = None
+    ) -> ClassMoments:
+        """Moments from known counts (k,), means (k, d), traces (k,) and, for mode "full", the scatter (d, d)."""
+        moments = cls(len(count), "trace" if scatter is None else "full", dtype=mean.dtype)
+        count = count.long()
+        moments._sums = AnchoredSums(
+            anchor=mean.clone(),
+            offset=torch.zeros_like(mean),
+            square=within.clone(),
+            gram=None if scatter is None else scatter.clone(),
+            count=count.clone(),
+            checked=count.clone(),
+        )
+        return moments
+
     @property
     def features(self) -> int:
         """Feature dimension d."""
@@ -139,19 +156,22 @@ class ClassMoments:
             InputError: Wrong shapes, types or devices, labels out of range, NaN or inf (batch and row are named).
                 The state is then as it was before the call.
         """
+        features, labels = self.checked(features, labels)
+        if len(labels):
+            with full_precision(features.device):
+                self._allocated(features).add(features, labels)
+        self._batches += 1
+
+    @torch.no_grad()
+    def checked(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows and labels that `update` would add; raises what it would raise, and changes nothing."""
         features = check_features(features)
         labels = check_labels(labels, features.shape[0], self.classes, ignore_index=self.ignore_index)
         check_same_device(features, labels, "features and labels")
         self._check_finite(features, labels)
         if self._sums is not None:
             self._check_alike(features.shape[1], features.device)
-        kept = labels != self.ignore_index
-        if self.ignore_index is not None and not bool(kept.all()):
-            features, labels = features[kept], labels[kept]
-        if len(labels):
-            with _full_precision(features.device):
-                self._allocated(features).add(features, labels)
-        self._batches += 1
+        return kept_rows(features, labels, self.ignore_index)
 
     @torch.no_grad()
     def merge(self, other: ClassMoments) -> ClassMoments:
@@ -173,7 +193,7 @@ class ClassMoments:
         if other._sums is not None:
             if self._sums is not None:
                 self._check_alike(other.features, other.device)
-            with _full_precision(other.device):
+            with full_precision(other.device):
                 self._allocated(other._sums.anchor).absorb(other._sums)
         self._batches += other._batches
         return self
@@ -196,7 +216,7 @@ class ClassMoments:
         if dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1:
             where = torch.device(device or "cpu") if self._sums is None else self.device
             dtype = self._dtype or torch.float64
-            with _full_precision(where):
+            with full_precision(where):
                 self._sums = all_reduce_sums(
                     self._sums,
                     classes=self.classes,
@@ -228,9 +248,15 @@ class ClassMoments:
                 got=f"{got}" + (f" without {missing}" if missing else ""),
                 remedy="Load it into an object built with the same classes and mode.",
             )
-        self._batches = int(state.get("batches", 0))
         tensors = {name: state[name].clone() if name in state else None for name in names}
-        self._sums = AnchoredSums(**tensors) if "anchor" in state else None
+        sums = AnchoredSums(**tensors) if "anchor" in state else None
+        if sums is not None and not sums.consistent(self.classes):
+            raise InputError(
+                "a state whose arrays fit each other",
+                got=f"shapes { {name: tuple(v.shape) for name, v in tensors.items() if v is not None} }",
+                remedy="Take the state of state_dict() unchanged.",
+            )
+        self._sums, self._batches = sums, int(state.get("batches", 0))
 
     @property
     def _state(self) -> AnchoredSums:
@@ -273,6 +299,13 @@ class ClassMoments:
             )
 
     def _check_finite(self, features: Tensor, labels: Tensor) -> None:
+        largest = float(features.abs().amax()) if features.dtype == torch.float64 and features.numel() else 0.0
+        if 1e145 < largest < float("inf"):
+            raise InputError(
+                "float64 features are below 1e145, where sums of squares overflow",
+                got=f"a largest modulus of {largest} in batch {self._batches}",
+                remedy="Look for divergence, or rescale; nothing of this batch was counted.",
+            )
         # The sum is a cheap screen: it is finite only if every entry is. Overflow of the sum alone is harmless.
         if bool(torch.isfinite(features.sum())):
             return
@@ -290,7 +323,7 @@ class ClassMoments:
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """Float32 products in float32: no TF32 or bfloat16 short cuts, no autocast."""
     precision = torch.get_float32_matmul_precision()
     try:

@@ -11,10 +11,10 @@ from tightframe.features.moments import ClassMoments, Mode
 
 
 class GroupedMoments:
-    """Class moments of every G-th row, G times over: the raw material of a bootstrap without a second pass.
+    """Class moments of G equal shares of the rows: the raw material of a bootstrap without a second pass.
 
-    Row i goes to group i mod G, which spreads every class over all groups whatever the order of the data. Merged,
-    the groups are the moments of all rows. Resampling draws G groups with replacement.
+    Row j of class k goes to group (j + k) mod G, which spreads every class evenly over the groups in whatever order
+    the data come. Merged, the groups are the moments of all rows. Resampling draws G groups with replacement.
 
     Args:
         classes: Number K of classes.
@@ -26,16 +26,22 @@ class GroupedMoments:
     def __init__(self, classes: int, mode: Mode = "full", *, groups: int = 16, ignore_index: int | None = -100) -> None:
         check_count(groups, "groups", least=2)
         self.groups = [ClassMoments(classes, mode, ignore_index=ignore_index) for _ in range(groups)]
-        self._first = 0
+        self._seen = torch.zeros(classes, dtype=torch.int64)
 
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Add a batch; see ClassMoments.update."""
-        ClassMoments(self.groups[0].classes, "trace", ignore_index=self.groups[0].ignore_index).update(features, labels)
-        size = len(self.groups)
-        for offset in range(min(size, len(labels))):
-            group = self.groups[(self._first + offset) % size]
-            group.update(features[offset::size], labels[offset::size])
-        self._first = (self._first + len(labels)) % size
+        begun = next((group for group in self.groups if group.total), self.groups[0])
+        features, labels = begun.checked(features, labels)
+        self._seen = self._seen.to(labels.device)
+        sizes = torch.bincount(labels, minlength=len(self._seen))
+        order = labels.argsort(stable=True)
+        classes = labels[order]
+        place = torch.arange(len(labels), device=labels.device) - (sizes.cumsum(0) - sizes)[classes]
+        share = (self._seen[classes] + place + classes) % len(self.groups)
+        for index, group in enumerate(self.groups):
+            rows = order[share == index]
+            group.update(features[rows], labels[rows])
+        self._seen += sizes
 
     def total(self) -> ClassMoments:
         """Moments of all rows."""
@@ -44,6 +50,14 @@ class GroupedMoments:
         for group in self.groups:
             merged.merge(group)
         return merged
+
+    @property
+    def complete(self) -> bool:
+        """Whether every class that occurs does so in every group, so that no replicate misses one."""
+        if not all(group.total for group in self.groups):
+            return False
+        counts = torch.stack([group.count for group in self.groups])
+        return bool(((counts > 0) == (counts.sum(0) > 0)).all())
 
     def all_reduce(self, group: object = None) -> GroupedMoments:
         """Group g of all ranks becomes one; see ClassMoments.all_reduce."""
