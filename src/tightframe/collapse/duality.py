@@ -11,6 +11,7 @@ from tightframe.collapse.means import DENSE, CentredMeans
 from tightframe.collapse.simplex import Target, check_target, frame_distance, identity_distance
 from tightframe.core.checks import check_classifier
 from tightframe.core.errors import DegenerateError
+from tightframe.core.linalg import add_gram, mirrored
 
 
 def duality_gram(means: CentredMeans, weight: Tensor, target: Target = "etf") -> float:
@@ -33,14 +34,17 @@ def duality_gram(means: CentredMeans, weight: Tensor, target: Target = "etf") ->
     if means.classes <= DENSE:
         stacked = torch.cat([rows(*r) for r in means.ranges()])
         return frame_distance(weight @ stacked.T, target)
-    inner, weight_sum, row_sum, left, right = (0.0,) * 5
+    left, right = weight.new_zeros(means.features, means.features), weight.new_zeros(means.features, means.features)
+    inner, row_sum = weight.new_zeros(()), weight.new_zeros(means.features)
     for start, stop in means.ranges():
         w, c = weight[start:stop], rows(start, stop)
-        inner, weight_sum, row_sum = inner + (w * c).sum(), weight_sum + w.sum(0), row_sum + c.sum(0)
-        left, right = left + w.T @ w, right + c.T @ c
+        inner, row_sum = inner + (w * c).sum(), row_sum + c.sum(0)
+        add_gram(left, w)
+        add_gram(right, c)
     if target == "etf":
-        inner = inner - weight_sum @ row_sum / means.classes
-    return identity_distance(inner, (left * right).sum().clamp(min=0).sqrt(), means.classes, target)
+        inner = inner - weight.sum(0) @ row_sum / means.classes
+    norm = (mirrored(left) * mirrored(right)).sum().clamp(min=0).sqrt()
+    return identity_distance(inner, norm, means.classes, target)
 
 
 def duality_distance(means: CentredMeans, weight: Tensor, *, centred: bool = True) -> float:

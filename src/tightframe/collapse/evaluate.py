@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -14,7 +14,7 @@ from tightframe.collapse.conventions import convention
 from tightframe.collapse.means import Absent, CentredMeans
 from tightframe.collapse.summary import LayerCollapse, Measurement
 from tightframe.core.checks import check_classifier
-from tightframe.core.errors import DegenerateError
+from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.features.moments import ClassMoments
 from tightframe.features.replicates import GroupedMoments
@@ -32,6 +32,7 @@ def evaluate_layer(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     absent: Absent = "error",
+    only: Collection[str] | None = None,
 ) -> LayerCollapse:
     """All metrics that follow from class moments, and from the classifier that reads this layer if there is one.
 
@@ -44,16 +45,20 @@ def evaluate_layer(
         weight: Classifier W (k, d).
         bias: Classifier bias b (k,), or None.
         absent: "error" or "drop" classes without samples.
+        only: Names of the metrics to compute; None for all.
 
     Raises:
-        InputError: A class without samples (with absent="error"), fewer than two classes, or a classifier that does not
-            fit.
+        InputError: A class without samples (with absent="error"), fewer than two classes, a classifier that does not
+            fit, or a name in `only` that is none of these metrics.
     """
     means = CentredMeans(moments, absent=absent)
     metrics = list(_feature_metrics(means))
     if weight is not None:
         weight, bias = check_classifier(weight, bias, moments.classes, moments.features)
-        metrics += _classifier_metrics(means, weight.to(means.origin.device)[means.index], bias[means.index])
+        device = means.origin.device
+        metrics += _classifier_metrics(means, weight.to(device)[means.index], bias.to(device)[means.index])
+    if only is not None:
+        metrics = _chosen(metrics, only)
     floors = {
         "NC2 features": simplex.distance_floor(means.classes, means.features),
         "NC2 features OF": simplex.distance_floor(means.classes, means.features, "of"),
@@ -82,8 +87,13 @@ def with_intervals(
     .. math:: v \, \exp(\pm 1.96\, s), \qquad s^2 = \tfrac{G}{G-1} \operatorname{var}_b \log v_b
 
     over replicates b of G groups drawn with replacement; the logarithm suits values that are positive and spread over
-    decades. The interval is about the sampling of data, not about training.
+    decades. The interval is about the sampling of data, not about training. Where a class has fewer rows than there are
+    groups, replicates would miss it: no interval is given, and a note says so.
     """
+    if not groups.complete:
+        note = f"no interval: a class is not in all {len(groups.groups)} groups"
+        noted = {name: m if m.note else replace(m, note=note) for name, m in layer.measurements.items()}
+        return replace(layer, measurements=noted)
     draws = generator(seed)
     logs: dict[str, list[float]] = {name: [] for name, m in layer.measurements.items() if m.value}
     for _ in range(replicates):
@@ -161,6 +171,18 @@ class _Once:
         if self._value is None:
             self._value = self._compute()
         return self._value
+
+
+def _chosen(metrics: list[Metric], only: Collection[str]) -> list[Metric]:
+    known = [name for name, _, _ in metrics]
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise InputError(
+            "names of metrics of this layer",
+            got=", ".join(map(repr, unknown)),
+            remedy=f"Use some of {', '.join(map(repr, known))}.",
+        )
+    return [metric for metric in metrics if metric[0] in only]
 
 
 def _measured(formula, value: Callable[[], float], floor: float | None) -> Measurement:

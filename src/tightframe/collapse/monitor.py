@@ -14,10 +14,11 @@ from tightframe.collapse.conventions import convention
 from tightframe.collapse.decision import nearest_class
 from tightframe.collapse.evaluate import evaluate_layer, in_order, with_intervals
 from tightframe.collapse.means import Absent, CentredMeans
+from tightframe.collapse.outputs import Outputs, summed
 from tightframe.collapse.separation import SeparationFit, fit_separation
 from tightframe.collapse.summary import CollapseSummary, LayerCollapse, Measurement
 from tightframe.collapse.variability import WideVariability
-from tightframe.core.checks import check_labels, kept_rows
+from tightframe.core.checks import check_features, check_labels, kept_rows
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.features.cache import RowCache
 from tightframe.features.extract import stream
@@ -141,9 +142,9 @@ class Monitor:
         self.moments: dict[str, ClassMoments] = {}
         self._groups: dict[str, GroupedMoments] = {}
         self._rows: dict[str, RowCache] = {}
-        self._labels, self._predicted = RowCache(), RowCache()
-        # samples, correct decisions, sum of losses
-        self._totals = torch.zeros(3, dtype=torch.float64)
+        self._labels = RowCache()
+        self._outputs = Outputs(classes, ignore_index=ignore_index)
+        self._with_logits: bool | None = None
         self._distributed = False
 
     @torch.no_grad()
@@ -156,22 +157,27 @@ class Monitor:
             logits: (n, k), for accuracy, loss and NC4.
 
         Raises:
-            InputError: As ClassMoments.update; a batch with and one without logits.
+            InputError: As ClassMoments.update; other layers than before; a batch with and one without logits; logits of
+                another shape, or with NaN. Nothing of the batch is then counted, in any layer.
         """
         named = features if isinstance(features, Mapping) else {"features": features}
-        rows = len(next(iter(named.values())))
-        labels = check_labels(labels, rows, self.classes, ignore_index=self.ignore_index)
+        self._check_alike(named, logits)
+        moments = {name: self.moments.get(name) or self._moments_of(h, name) for name, h in named.items()}
+        labels = check_labels(labels, len(next(iter(named.values()))), self.classes, ignore_index=self.ignore_index)
         for name, values in named.items():
-            self._layer(name, values.shape[-1]).update(values, labels)
-            if name in self._groups:
+            moments[name].checked(values, labels)
+        outcome = None if logits is None else self._outputs.outcome(logits, labels)
+        # Everything that may be refused has been: from here on the batch is counted as a whole.
+        self.moments, self._with_logits = moments, logits is not None
+        for name, values in named.items():
+            moments[name].update(values, labels)
+            if self.bootstrap:
+                if name not in self._groups:
+                    self._groups[name] = GroupedMoments(
+                        self.classes, moments[name].mode, ignore_index=self.ignore_index
+                    )
                 self._groups[name].update(values, labels)
-        if self.decisions:
-            for name, values in named.items():
-                if logits is not None or self.moments[name].mode == "trace":
-                    self._rows.setdefault(name, RowCache()).append(kept_rows(values, labels, self.ignore_index)[0])
-            self._labels.append(kept_rows(labels, labels, self.ignore_index)[1])
-        if logits is not None:
-            self._decide(*kept_rows(logits.detach(), labels, self.ignore_index))
+        self._keep(named, labels, outcome)
 
     def all_reduce(self, group: Any = None) -> Monitor:
         """Join the ranks of a torch.distributed group: moments and sums now, kept rows in `compute`, which every rank
@@ -181,7 +187,7 @@ class Monitor:
                 self.moments[name].all_reduce(group)
                 if name in self._groups:
                     self._groups[name].all_reduce(group)
-            self._totals = _summed(self._totals, self._device, group)
+            self._outputs.all_reduce(self._device, group)
             self._distributed, self._group = True, group
         return self
 
@@ -206,38 +212,42 @@ class Monitor:
             if name in self._groups:
                 layer = with_intervals(layer, self._groups[name], replicates=self.bootstrap, absent=self.absent, **head)
             layers[name] = replace(layer, measurements=in_order({**layer.measurements, **self._kept_row_metrics(name)}))
-        return CollapseSummary(layers, self._outputs(), _separation(layers), split)
+        return CollapseSummary(layers, self._outputs.measurements(), _separation(layers), split)
 
     @property
     def _device(self) -> torch.device:
         return next((m.device for m in self.moments.values() if m.total), torch.device("cpu"))
 
-    def _layer(self, name: str, width: int) -> ClassMoments:
-        if name not in self.moments:
-            mode: Mode = ("full" if width <= WIDE else "trace") if self.mode == "auto" else self.mode
-            self.moments[name] = ClassMoments(self.classes, mode, ignore_index=self.ignore_index)
-            if self.bootstrap:
-                self._groups[name] = GroupedMoments(self.classes, mode, ignore_index=self.ignore_index)
-        return self.moments[name]
+    def _moments_of(self, features: Tensor, name: str) -> ClassMoments:
+        width = check_features(features, name).shape[1]
+        mode: Mode = ("full" if width <= WIDE else "trace") if self.mode == "auto" else self.mode
+        return ClassMoments(self.classes, mode, ignore_index=self.ignore_index)
 
-    def _decide(self, logits: Tensor, labels: Tensor) -> None:
-        if not len(labels):
+    def _check_alike(self, named: Mapping[str, Tensor], logits: Tensor | None) -> None:
+        before = list(self.moments) or list(named)
+        if not named or list(named) != before:
+            raise InputError(
+                f"features of the layers {before}, in every batch" if before else "features of at least one layer",
+                got=f"{list(named)}",
+                remedy="Pass the same layers each time, in order of depth.",
+            )
+        if self._with_logits not in (None, logits is not None):
+            raise InputError(
+                "logits with every batch or with none",
+                got="a batch with" + ("out logits after one with" if logits is None else " logits after one without"),
+                remedy="Accuracy, loss and NC4 are shares of all samples: pass logits= always, or never.",
+            )
+
+    def _keep(self, named: Mapping[str, Tensor], labels: Tensor, outcome: tuple[Tensor, Tensor] | None) -> None:
+        """Count the decisions, and put aside what `compute` will read again: an entry per batch, even if empty."""
+        if outcome is not None:
+            self._outputs.add(*outcome, keep=self.decisions)
+        if not self.decisions:
             return
-        predicted = logits.argmax(dim=1)
-        loss = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
-        correct = (predicted == labels).sum()
-        self._totals += torch.stack([torch.tensor(len(labels)).to(loss), correct.to(loss), loss]).cpu()
-        if self.decisions:
-            self._predicted.append(predicted)
-
-    def _outputs(self) -> dict[str, Measurement]:
-        samples, correct, loss = self._totals.tolist()
-        if not samples:
-            return {}
-        return {
-            "accuracy": Measurement(correct / samples, convention("accuracy", "top-1")),
-            "loss": Measurement(loss / samples, convention("loss", "cross-entropy")),
-        }
+        self._labels.append(kept_rows(labels, labels, self.ignore_index)[1])
+        for name, values in named.items():
+            if outcome is not None or self.moments[name].mode == "trace":
+                self._rows.setdefault(name, RowCache()).append(kept_rows(values, labels, self.ignore_index)[0])
 
     def _kept_row_metrics(self, name: str) -> dict[str, Measurement]:
         """NC4 from the kept rows, and NC1 by the dual form where the layer is too wide for its scatter."""
@@ -247,14 +257,14 @@ class Monitor:
         means = CentredMeans(self.moments[name], absent=self.absent)
         if self.moments[name].mode == "trace" and means.classes - 1 <= means.features:
             measured["NC1"] = self._wide_variability(name)
-        if self._totals[0]:
+        if self._outputs.samples:
             differing = torch.zeros(2, dtype=torch.float64)
-            for rows, predicted in zip(self._rows[name], self._predicted, strict=True):
+            for rows, predicted in zip(self._rows[name], self._outputs.predicted, strict=True):
                 if len(rows):
                     nearest = nearest_class(rows.to(means.origin.device), means).cpu()
                     differing += torch.tensor([float((nearest != predicted).sum()), len(rows)])
             if self._distributed:
-                differing = _summed(differing, self._device, self._group)
+                differing = summed(differing, self._device, self._group)
             measured["NC4"] = Measurement(float(differing[0] / differing[1]), convention("NC4", "papyan"))
         return measured
 
@@ -276,9 +286,3 @@ def _separation(layers: Mapping[str, LayerCollapse]) -> SeparationFit | None:
     values = [layer.measurements["D"].value for layer in layers.values()]
     usable = len(values) >= 3 and all(value is not None and value > 0 for value in values)
     return fit_separation(values) if usable else None
-
-
-def _summed(values: Tensor, device: torch.device, group: Any) -> Tensor:
-    moved = values.to(device)
-    dist.all_reduce(moved, group=group)
-    return moved.cpu()

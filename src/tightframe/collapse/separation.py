@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ class SeparationFit:
     Args:
         intercept: Of the natural logarithm.
         slope: Per layer.
-        r_squared: Share of the variance of log D_l that the line explains.
+        r_squared: Share of the variance of log D_l that the line explains; 1 where all values are equal.
     """
 
     intercept: float
@@ -62,8 +63,9 @@ def fit_separation(values: Sequence[float]) -> SeparationFit:
     slope = sum(x * y for x, y in zip(depth, logs, strict=True)) / sum(x * x for x in depth)
     residual = sum((y - mean - slope * x) ** 2 for x, y in zip(depth, logs, strict=True))
     spread = sum((y - mean) ** 2 for y in logs)
+    rounding = sum((4 * sys.float_info.epsilon * y) ** 2 for y in logs)
     return SeparationFit(
         intercept=mean + slope * depth[0],
         slope=slope,
-        r_squared=1 - residual / spread if spread > 0 else 1.0,
+        r_squared=max(0.0, 1 - residual / spread) if spread > rounding else 1.0,
     )

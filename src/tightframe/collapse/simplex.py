@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from tightframe.collapse.means import DENSE, CentredMeans
+from tightframe.core import linalg
 from tightframe.core.checks import check_count
 from tightframe.core.errors import DegenerateError, InputError
+from tightframe.core.linalg import add_gram, mirrored
 
 Target = Literal["etf", "of"]
 Blocks = Callable[[], Iterator[Tensor]]
@@ -41,13 +43,18 @@ def feature_distance(means: CentredMeans, target: Target = "etf") -> float:
     Reference: [tirer2022extended], equation 27.
     """
     check_target(target)
-    rows = means.rows if target == "etf" else means.uncentred
-    return gram_distance(lambda: (rows(*r) for r in means.ranges()), target)
+    if means.classes > DENSE:
+        rows = means.rows if target == "etf" else means.uncentred
+        return gram_distance(lambda: (rows(*r) for r in means.ranges()), target)
+    if target == "etf":
+        return frame_distance(means.gram, target)
+    shift = means.all @ means.origin
+    return frame_distance(means.gram + shift[:, None] + (shift + means.origin @ means.origin), target)
 
 
 def classifier_distance(weight: Tensor, *, centre: bool = False) -> float:
     """NC2 of a classifier (k, d) against the simplex ETF: rows as they are ("zhu") or less their mean ("nc-loss")."""
-    rows = weight.double()
+    rows = weight.detach().double()
     if centre:
         rows = rows - rows.mean(0)
     return gram_distance(lambda: iter([rows]), "etf")
@@ -70,14 +77,15 @@ def distance_floor(classes: int, features: int, target: Target = "etf") -> float
 
 def equinorm(norms: Tensor, *, unbiased: bool = False) -> float:
     """Coefficient of variation of class norms, std/mean; `unbiased` divides by K-1 as Papyan's notebook does."""
-    mean = float(norms.double().mean())
+    norms = norms.detach().double()
+    mean = float(norms.mean())
     if not 0 < mean < math.inf:
         raise DegenerateError(
             "finite norms above zero",
             got="all zero" if mean == 0 else f"a mean of {mean}",
             remedy="Look for dead units, an untrained layer or divergence.",
         )
-    return float(norms.double().std(correction=int(unbiased))) / mean
+    return float(norms.std(correction=int(unbiased))) / mean
 
 
 def gram_distance(rows: Blocks, target: Target) -> float:
@@ -89,14 +97,14 @@ def gram_distance(rows: Blocks, target: Target) -> float:
     classes = sum(len(block) for block in rows())
     if classes <= DENSE:
         stacked = torch.cat(list(rows()))
-        return frame_distance(stacked @ stacked.T, target)
-    trace, total, square = 0.0, 0.0, 0.0
+        return frame_distance(linalg.gram(stacked.T), target)
+    first = next(rows())
+    square, total = first.new_zeros(first.shape[1], first.shape[1]), torch.zeros_like(first[0])
     for block in rows():
-        trace = trace + block.square().sum()
-        total = total + block.sum(0)
-        square = square + block.T @ block
-    inner = trace - (total @ total / classes if target == "etf" else 0.0)
-    return identity_distance(inner, torch.linalg.matrix_norm(square), classes, target)
+        add_gram(square, block)
+        total += block.sum(0)
+    inner = square.trace() - (total @ total / classes if target == "etf" else 0.0)
+    return identity_distance(inner, torch.linalg.matrix_norm(mirrored(square)), classes, target)
 
 
 def frame_distance(gram: Tensor, target: Target) -> float:

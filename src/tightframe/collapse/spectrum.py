@@ -8,14 +8,19 @@ import torch
 from torch import Tensor
 
 from tightframe.collapse.means import CentredMeans
+from tightframe.core import linalg
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.features.moments import ClassMoments
 
 
 def between_spectrum(means: CentredMeans) -> Tensor:
     """Eigenvalues of S_B = sum_k (n_k/N) c_k c_k^T, descending, min(K-1, d) of them, never negative."""
-    rows = means.all * (means.count / means.total).sqrt()[:, None]
-    small = rows @ rows.T if means.classes <= means.features else rows.T @ rows
+    root = (means.count / means.total).sqrt()
+    small = (
+        means.gram * torch.outer(root, root)
+        if means.classes <= means.features
+        else linalg.gram(means.all * root[:, None])
+    )
     return torch.linalg.eigvalsh(small).flip(0)[: min(means.classes - 1, means.features)].clamp(min=0)
 
 
@@ -70,8 +75,10 @@ def variability_index(means: CentredMeans) -> float:
         \qquad \Sigma_T = \Sigma_W + \Sigma_B
 
     Invariant under invertible linear maps; 0 at collapse, in [0, 1]. Directions in which nothing varies are left out by
-    a ridge of 1e-13 of the mean eigenvalue, which changes the value by less than 1e-10 unless the spectrum spans
-    more than 13 decades.
+    a ridge: 1e-13 of the mean eigenvalue, or as much more as the rounding of float32 features asks for.
+
+    Raises:
+        DegenerateError: The features do not vary at all.
 
     Reference: [xu2023quantifying].
     """
@@ -79,17 +86,23 @@ def variability_index(means: CentredMeans) -> float:
     weights = means.count / means.total
     for start, stop in means.ranges():
         rows = means.rows(start, stop) * weights[start:stop, None].sqrt()
-        total.addmm_(rows.T, rows)
-    ridge = 1e-13 * float(total.diagonal().mean())
-    if not ridge > 0:
-        raise DegenerateError("features that vary", got="a constant", remedy="Look for dead units.")
-    total.diagonal().add_(ridge)
-    lower, failed = torch.linalg.cholesky_ex(total)
-    if int(failed):
-        total.diagonal().add_(99 * ridge)
-        lower = torch.linalg.cholesky(total)
+        linalg.add_gram(total, rows)
+    lower = _cholesky(linalg.mirrored(total))
     explained = 0.0
     for start, stop in means.ranges():
         rows = means.rows(start, stop) * weights[start:stop, None].sqrt()
         explained += float(torch.linalg.solve_triangular(lower, rows.T, upper=False).square().sum())
     return min(1.0, max(0.0, 1 - explained / min(means.features, means.classes - 1)))
+
+
+def _cholesky(covariance: Tensor) -> Tensor:
+    """Cholesky factor with the least ridge, in steps of 100 from 1e-13 of the mean eigenvalue, that makes it exist."""
+    mean = float(covariance.diagonal().mean())
+    if not mean > 0:
+        raise DegenerateError("features that vary", got="a constant", remedy="Look for dead units.")
+    ridge, failed = 1e-15 * mean, 1
+    while failed:
+        ridge *= 100
+        lower, info = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(len(covariance)).to(covariance))
+        failed = int(info)
+    return lower

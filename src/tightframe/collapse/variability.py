@@ -13,8 +13,8 @@ from tightframe.collapse.conventions import VariabilityConvention, variability_c
 from tightframe.collapse.means import Absent, CentredMeans, as_means
 from tightframe.core.checks import check_features, check_labels, kept_rows
 from tightframe.core.errors import DegenerateError, InputError
-from tightframe.core.linalg import ThinBetween, complement
-from tightframe.features.anchored import blocks
+from tightframe.core.linalg import ThinBetween, add_gram, complement, mirrored
+from tightframe.features.anchored import CACHED, blocks
 from tightframe.features.moments import ClassMoments, full_precision
 
 _REMEDY = (
@@ -54,8 +54,8 @@ def nc1(moments: ClassMoments | CentredMeans, convention: str = "weighted", *, a
     if means.classes - 1 > means.features:
         trace = _trace_many_classes(means, chosen)
     else:
-        factor = between_factor(means, chosen)
-        trace = factor.trace(_scatter_product(means, chosen, factor.basis))
+        columns = between_factor(means, chosen).whitener.T
+        trace = (_scatter_product(means, chosen, columns) * columns).sum()
     return max(float(trace), 0.0) / (means.classes if chosen.divide else 1)
 
 
@@ -118,7 +118,7 @@ class WideVariability:
                 remedy='Use nc1 with ClassMoments(mode="full"): the layer is narrow.',
             )
         self._moments, self._classes = moments, means.classes
-        whitener = between_factor(means, self._convention).whitener()
+        whitener = between_factor(means, self._convention).whitener
         self._scale = float(whitener.abs().max())
         self._whitener = whitener / self._scale
         self._sum, self._rows = 0.0, 0
@@ -154,7 +154,7 @@ class WideVariability:
         near = means.to(features.dtype)
         # The rounded mean is subtracted first (exact for nearby numbers), what the rounding left after projecting.
         rest = (means - near.to(means)).double() @ self._whitener.T
-        for start, stop in blocks(*features.shape):
+        for start, stop in blocks(*features.shape, size=CACHED):
             classes = position[start:stop]
             residual = near.index_select(0, classes).neg_().add_(features[start:stop])
             projected = (residual @ whitener).double() - rest[classes]
@@ -195,10 +195,10 @@ def nc1_wide(features: Tensor, labels: Tensor, *, classes: int, convention: str 
     return variability.compute()
 
 
-def _scatter_product(means: CentredMeans, chosen: VariabilityConvention, basis: Tensor) -> Tensor:
-    """S_W times `basis`."""
+def _scatter_product(means: CentredMeans, chosen: VariabilityConvention, columns: Tensor) -> Tensor:
+    """S_W times `columns`."""
     if chosen.within == "sample" or bool((means.count == means.count[0]).all()):
-        return means.scatter_times(basis) / means.total
+        return means.scatter_times(columns) / means.total
     raise InputError(
         "balanced classes for a convention that averages class covariances",
         got=f"between {int(means.count.min())} and {int(means.count.max())} samples per class",
@@ -212,8 +212,8 @@ def _trace_many_classes(means: CentredMeans, chosen: VariabilityConvention) -> T
     between = means.count.new_zeros(means.features, means.features)
     for start, stop in means.ranges():
         rows = means.rows(start, stop) * weights[start:stop, None].sqrt()
-        between.addmm_(rows.T, rows)
-    lower, failed = torch.linalg.cholesky_ex(between)
+        add_gram(between, rows)
+    lower, failed = torch.linalg.cholesky_ex(mirrored(between))
     # A squared pivot is what a dimension keeps beside those before it: below rounding of its own square it is none.
     floor = 8 * means.features * torch.finfo(torch.float64).eps * between.diagonal()
     if int(failed) or bool((lower.diagonal().square() <= floor).any()):

@@ -1,11 +1,46 @@
-"""Thin factorisations that keep digits: traces of quotients without pseudo-inverses."""
+"""Symmetric products at half the price, and thin factorisations that keep digits, without pseudo-inverses."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from tightframe.core.errors import DegenerateError
+
+
+def gram(rows: Tensor) -> Tensor:
+    """rows^T rows (d, d) of an (n, d) matrix."""
+    return mirrored(add_gram(rows.new_zeros(rows.shape[1], rows.shape[1]), rows))
+
+
+def add_gram(total: Tensor, rows: Tensor, sign: int = 1) -> Tensor:
+    """Add sign * rows^T rows to the upper block triangle of `total`, in place; `mirrored` completes it.
+
+    Leaving out what lies below the strips costs about 0.6 of the time of the full product.
+    """
+    for start, stop in strips(len(total)):
+        strip, left, right = total[start:stop, start:], rows[:, start:stop].T, rows[:, start:]
+        if rows.dtype == total.dtype:
+            strip.addmm_(left, right, alpha=sign)
+        else:  # the product in the precision of the rows, its sum in that of the total
+            strip.add_(left @ right, alpha=sign)
+    return total
+
+
+def mirrored(total: Tensor) -> Tensor:
+    """Copy the upper block triangle to the lower, in place."""
+    for start, stop in strips(len(total)):
+        total[stop:, start:stop] = total[start:stop, stop:].T
+    return total
+
+
+def strips(dimension: int) -> Iterator[tuple[int, int]]:
+    """Strips of rows, an eighth of the matrix each; a strip is complete from its diagonal block to the right."""
+    step = max(128, -(-dimension // 8))
+    for start in range(0, dimension, step):
+        yield start, min(start + step, dimension)
 
 
 def complement(columns: Tensor, null: Tensor) -> Tensor:
@@ -22,35 +57,26 @@ def complement(columns: Tensor, null: Tensor) -> Tensor:
 class ThinBetween:
     r"""Inverse of B = A A^T on the range of A, an (d, r) matrix with r <= d independent columns.
 
-    .. math:: A = QR, \qquad B^\dagger = Q R^{-\top} R^{-1} Q^\top, \qquad
-        \operatorname{tr}(S B^\dagger) = \operatorname{tr}(R^{-1} Q^\top S Q R^{-\top})
+    .. math:: A = QR, \qquad P = R^{-1} Q^\top, \qquad B^\dagger = P^\top P, \qquad
+        \operatorname{tr}(S B^\dagger) = \langle S P^\top, P^\top \rangle
 
-    QR works on A itself, so only the condition number of A is felt, not its square.
+    with P the `whitener` (r, d): x^T pinv(B) x = |P x|^2. QR works on A itself, so only the condition number of A is
+    felt, not its square.
 
     Raises:
         DegenerateError: The columns are dependent up to rounding.
     """
 
     def __init__(self, columns: Tensor, what: str, remedy: str) -> None:
-        self.basis, self.triangle = torch.linalg.qr(columns)
-        self.singular = torch.linalg.svdvals(self.triangle)
-        floor = max(columns.shape) * torch.finfo(columns.dtype).eps * self.singular[0]
-        rank = int((self.singular > floor).sum())
-        if rank < columns.shape[1]:
-            raise DegenerateError(
-                f"{what} span {columns.shape[1]} dimensions", got=f"a span of {rank} dimensions", remedy=remedy
-            )
-
-    @property
-    def condition(self) -> float:
-        """Ratio of the largest to the smallest singular value of A."""
-        return float(self.singular[0] / self.singular[-1])
-
-    def trace(self, product: Tensor) -> Tensor:
-        """tr(S pinv(B)) from `product` = S Q (d, r)."""
-        half = torch.linalg.solve_triangular(self.triangle, self.basis.T @ product, upper=True)
-        return torch.linalg.solve_triangular(self.triangle, half.T, upper=True).diagonal().sum()
-
-    def whitener(self) -> Tensor:
-        """P = R^{-1} Q^T (r, d), for which x^T pinv(B) x = |P x|^2."""
-        return torch.linalg.solve_triangular(self.triangle, self.basis.T, upper=True)
+        basis, triangle = torch.linalg.qr(columns)
+        self.whitener = torch.linalg.solve_triangular(triangle, basis.T, upper=True)
+        # |A| |P|, Frobenius norms, is at least the condition number: singular values decide only where it is too large.
+        floor = max(columns.shape) * torch.finfo(columns.dtype).eps
+        bound = torch.linalg.matrix_norm(triangle) * torch.linalg.matrix_norm(self.whitener)
+        if not floor * float(bound) < 1:
+            singular = torch.linalg.svdvals(triangle)
+            rank = int((singular > floor * singular[0]).sum())
+            if rank < columns.shape[1]:
+                raise DegenerateError(
+                    f"{what} span {columns.shape[1]} dimensions", got=f"a span of {rank} dimensions", remedy=remedy
+                )

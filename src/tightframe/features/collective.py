@@ -51,6 +51,8 @@ def all_reduce_sums(
     total.square.add_(within)
     if full:
         total.gram[upper[0], upper[1]] += packed
+        below = upper[0] < upper[1]  # blocks on the diagonal are kept whole
+        total.gram[upper[1, below], upper[0, below]] += packed[below]
     total.recentre()
     return total
 

@@ -1,0 +1,117 @@
+"""What each command does; heavy imports happen here, after the arguments have been understood."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tightframe.cli.options import CompareOptions, ListOptions, ReportOptions, RunOptions
+from tightframe.jobs.options import MeasureOptions, TrainOptions
+
+
+def execute(options: object) -> None:
+    """Carry out the command that these options belong to."""
+    _ACTIONS[type(options)](options)
+
+
+def _train(options: TrainOptions) -> None:
+    from tightframe.jobs.train import train
+
+    record = train(options)
+    if record is not None:
+        _say(record.answer)
+        _report([record], options.out / "report.html")
+
+
+def _measure(options: MeasureOptions) -> None:
+    from tightframe.jobs.measure import measure
+
+    measured = measure(options)
+    if measured is None:
+        return
+    if options.format == "json":
+        _say(json.dumps([summary.to_dict() for summary in measured.summaries], indent=1))
+    else:
+        _say("\n\n".join(map(str, measured.summaries)))
+    if options.out is not None:
+        _report([measured.record], options.out / "report.html")
+
+
+def _run(options: RunOptions) -> None:
+    from tightframe.experiments import catalog
+    from tightframe.experiments.base import Place
+
+    entries = list(dict.fromkeys(catalog.entry(name) for name in options.names))
+    records = []
+    for entry in entries:
+        place = Place(
+            out=options.out / entry.name,
+            resume=options.resume,
+            data_root=options.data_root,
+            workers=options.workers,
+            progress=not options.quiet,
+        )
+        records.append(catalog.load(entry.name).run(options.preset, place=place))
+    if all(record is not None for record in records):
+        from tightframe.report.tables import text_claims
+
+        _say(text_claims(records))
+        _report(records, options.out / "report.html")
+
+
+def _report_runs(options: ReportOptions) -> None:
+    from tightframe.report import page
+    from tightframe.runs.store import load_records
+
+    _note(f"wrote {page.write(load_records(options.runs), options.output, title=options.title)}")
+
+
+def _compare(options: CompareOptions) -> None:
+    from tightframe.report import page, tables
+    from tightframe.report.compare import compare
+    from tightframe.runs.store import load_records
+
+    (first,), (second,) = (load_records([path]) for path in (options.first, options.second))
+    record = compare(first, second)
+    _say(tables.text_comparison(record))
+    if options.output is not None:
+        _note(f"wrote {page.write([record], options.output, title=record.title)}")
+
+
+def _list(_options: ListOptions) -> None:
+    from tightframe.experiments.catalog import ENTRIES
+
+    lines = ["experiments (tightframe run NAME --out DIR)"]
+    for entry in ENTRIES:
+        lines.append(f"  {entry.name:<14} {', '.join(entry.claims):<6} {entry.question}")
+        lines.append(f"  {'':<14} {'':<6} presets: {', '.join(entry.presets)}")
+    lines += [
+        "",
+        "data      digits, mnist, fashion-mnist, cifar10, folder:PATH, hf:NAME",
+        "networks  mlp, mlp-bn, resnet18, resnet34, resnet50, or IMPORT.PATH:factory (measure)",
+    ]
+    _say("\n".join(lines))
+
+
+def _report(records: list, path) -> None:
+    from tightframe.report import page
+
+    _note(f"wrote {page.write(records, path)}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+_ACTIONS = {
+    TrainOptions: _train,
+    MeasureOptions: _measure,
+    RunOptions: _run,
+    ReportOptions: _report_runs,
+    CompareOptions: _compare,
+    ListOptions: _list,
+}

@@ -1,0 +1,62 @@
+"""TOML files as flags: what is in the file is checked by the same parser as what is typed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tightframe.core.errors import InputError
+
+
+def with_config(arguments: Sequence[str]) -> list[str]:
+    """Replace `--config FILE` by the flags that the TOML file stands for; flags typed beside it win.
+
+    A key `weight_decay = 5e-4` becomes `--weight-decay 0.0005`, a list several values, true and false the flag and its
+    negation. A table has the name of the command and holds its options.
+
+    Raises:
+        InputError: The file is missing or is not TOML, or has values no flag can carry.
+    """
+    arguments = list(arguments)
+    if "--config" not in arguments:
+        return arguments
+    at = arguments.index("--config")
+    if at + 1 >= len(arguments):
+        raise InputError("a TOML file after --config", got="nothing", remedy="Write --config FILE.toml.")
+    path = Path(arguments[at + 1])
+    rest = arguments[:at] + arguments[at + 2 :]
+    command = rest[:1]
+    options = _read(path)
+    if command and isinstance(options.get(command[0]), dict):
+        options = options[command[0]]
+    return [*command, *_flags(options, path), *rest[1:]]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            "a readable TOML file for --config", got=f"{path}: {error}", remedy="Write lines such as `epochs = 200`."
+        ) from error
+
+
+def _flags(options: Mapping[str, Any], path: Path) -> list[str]:
+    flags: list[str] = []
+    for key, value in options.items():
+        name = key.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, int | float | str):
+            flags += [f"--{name}", str(value)]
+        elif isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
+            flags += [f"--{name}", *map(str, value)]
+        else:
+            raise InputError(
+                "numbers, strings, booleans and lists in a TOML file",
+                got=f"{key} = {value!r} in {path}",
+                remedy="Put options of one command at the top, or in a table with the command's name.",
+            )
+    return flags

@@ -1,0 +1,81 @@
+"""Commands of the command line as frozen dataclasses, beside those of the jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tightframe.jobs.options import MeasureOptions, TrainOptions
+
+Runs = Annotated[tuple[Path, ...], tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Run experiments and check their claims.
+
+    Args:
+        names: Experiments or claim ids; `tightframe list` shows them.
+        out: Directory of the runs; the report is written there too.
+        preset: smoke (under a minute), quick (minutes), paper (the sources' own scale).
+        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        workers: Loader processes.
+        resume: Go on with what is in the directory; finished experiments are kept.
+        quiet: Show no progress.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional]
+    out: Path
+    preset: str = "smoke"
+    data_root: Path | None = None
+    workers: int = 0
+    resume: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Turn runs into one self-contained HTML page.
+
+    Args:
+        runs: Run directories, record.json files, or directories of runs.
+        output: The page to write; its figures are saved beside it as SVG and PDF.
+        title: Heading of the page.
+    """
+
+    runs: Runs
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html")
+    title: str = "Neural collapse report"
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Put two runs side by side.
+
+    Args:
+        first: A run directory or record.json file.
+        second: Another one.
+        output: Page to write, with both runs in each figure; without it the table is printed only.
+    """
+
+    first: Annotated[Path, tyro.conf.Positional]
+    second: Annotated[Path, tyro.conf.Positional]
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """List experiments with their claims, data sets and networks."""
+
+
+COMMANDS = {
+    "train": TrainOptions,
+    "measure": MeasureOptions,
+    "run": RunOptions,
+    "report": ReportOptions,
+    "compare": CompareOptions,
+    "list": ListOptions,
+}

@@ -1,0 +1,85 @@
+"""`CollapseTrainerCallback`: collapse measured during training with the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from tightframe.collapse.summary import CollapseSummary
+from tightframe.core.errors import InputError, MissingDependencyError
+from tightframe.integrations.watch import Watch
+
+try:
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise MissingDependencyError(
+        "the package transformers", got="an environment without it", remedy="Install tightframe[hf]."
+    ) from error
+
+
+class CollapseTrainerCallback(TrainerCallback):
+    """Measure the collapse of the Trainer's model, and write it to `state.log_history`.
+
+    The entries stand beside the Trainer's own, with the epoch and step, as "collapse/eval/NC1" and so on, and come back
+    with its checkpoints. Training is the same, bit for bit, with and without this callback. Under torch.distributed
+    every process measures a share of the data and all have the values of the whole.
+
+    Batches are mappings with "labels". Token models need more options: for a causal language model
+    `shift=True, mask_key="attention_mask"`, for hidden layers `tokens="all"`; see `tightframe.measure`.
+
+    Args:
+        dataloader: "eval": the evaluation data, after each evaluation; "train": the training data, at the end of each
+            epoch; or a loader of your own, then as well.
+        metrics: Names of the metrics that are logged; None for all.
+        prefix: Put before the names that are logged.
+        options: Further keyword arguments of `tightframe.measure`.
+
+    Raises:
+        InputError: A name of data, or an option, that there is not.
+    """
+
+    def __init__(
+        self,
+        dataloader: str | Iterable[Any] = "eval",
+        *,
+        metrics: Sequence[str] | None = None,
+        prefix: str = "collapse/",
+        **options: Any,
+    ) -> None:
+        if isinstance(dataloader, str) and dataloader not in ("train", "eval"):
+            raise InputError(
+                'dataloader is "train", "eval" or a loader', got=repr(dataloader), remedy="Use one of them."
+            )
+        self.dataloader = dataloader
+        self.watch = Watch(metrics=metrics, prefix=prefix, options=options)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """All values measured so far: rows with epoch, step, split, layer, metric and value."""
+        return self.watch.history
+
+    @property
+    def last(self) -> CollapseSummary | None:
+        """The latest summary."""
+        return self.watch.last
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Measure the evaluation data."""
+        if self.dataloader == "eval":
+            self._measure(state, kwargs["model"], kwargs["eval_dataloader"], "eval")
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measure the training data, or the data given."""
+        if self.dataloader == "train":
+            self._measure(state, kwargs["model"], kwargs["train_dataloader"], "train")
+        elif self.dataloader != "eval":
+            self._measure(state, kwargs["model"], self.dataloader, "data")
+
+    def _measure(self, state: TrainerState, model: nn.Module, loader: Iterable[Any], split: str) -> None:
+        epoch = round(state.epoch or 0)
+        scalars = self.watch.measure(model, loader, split=split, epoch=epoch, step=state.global_step)
+        state.log_history.append({"epoch": state.epoch, "step": state.global_step, **scalars})

@@ -1,0 +1,85 @@
+"""Train a network on one's own images and keep the record of its collapse."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from datetime import UTC, datetime
+
+from tightframe.jobs.options import TrainOptions
+from tightframe.runs.environment import describe
+from tightframe.runs.record import Record, series_table
+from tightframe.runs.store import RunDirectory
+from tightframe.training.config import TrainConfig
+from tightframe.training.fabric import connect
+from tightframe.trials.pictures import trial_panels, trial_tables
+from tightframe.trials.trial import TrialConfig, run_trial
+
+
+def train(options: TrainOptions) -> Record | None:
+    """Train, measure on the way, and save the record in `options.out`.
+
+    A run that was interrupted, even by kill -9, goes on with `options.resume` and ends with the record it would have
+    had. A finished run that is resumed is read back.
+
+    Returns:
+        The Record; None on all processes but the first.
+
+    Raises:
+        InputError: Options, data or the run directory do not fit; the message says what to change.
+        DegenerateError: Training diverged; the last checkpoint is kept.
+    """
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    config = trial_config(options)
+    fabric = connect(precision=options.precision, accelerator=options.accelerator)
+    if fabric.is_global_zero:
+        RunDirectory.create(options.out, config=config.to_dict(), resume=options.resume)
+    fabric.barrier()
+    directory = RunDirectory(options.out)
+    if options.resume and directory.record_path.exists():
+        return directory.load_record() if fabric.is_global_zero else None
+    trial = run_trial(
+        config,
+        data_root=options.data_root,
+        checkpoint=directory.checkpoint_path,
+        resume=options.resume,
+        workers=options.workers,
+        fabric=fabric,
+        progress=not options.quiet,
+    )
+    if not fabric.is_global_zero:
+        return None
+    last = trial.last
+    record = Record(
+        name=options.out.resolve().name,
+        title=f"{config.model} on {config.data}",
+        question="How collapsed are the features of this network, layer by layer, as it trains?",
+        answer=(
+            f"After {last.epoch} epochs NC1 is {last.train['NC1']:.3g} on the training set and {last.test['NC1']:.3g} "
+            f"on the test set, test accuracy {100 * last.test['accuracy']:.2f} %."
+        ),
+        config=config.to_dict(),
+        preset="defaults",
+        preset_config=TrialConfig().to_dict(),
+        environment=describe(),
+        series=series_table(trial.rows),
+        tables=trial_tables({"train": trial}),
+        panels=tuple(trial_panels({"train": trial})),
+        started=started,
+        seconds=time.perf_counter() - clock,
+    )
+    directory.save_record(record)
+    return record
+
+
+def trial_config(options: TrainOptions) -> TrialConfig:
+    """The trial that these options describe; what only says where and how fast is left out."""
+    training = {
+        entry.name: getattr(options, entry.name) for entry in fields(TrainConfig) if hasattr(options, entry.name)
+    }
+    trial = {
+        entry.name: getattr(options, entry.name)
+        for entry in fields(TrialConfig)
+        if entry.name != "train" and hasattr(options, entry.name)
+    }
+    return TrialConfig(**trial, train=TrainConfig(**training))

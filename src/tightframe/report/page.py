@@ -1,0 +1,187 @@
+"""One self-contained HTML page from records: no network, every label escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tightframe.core.errors import InputError
+from tightframe.report import figures as drawn
+from tightframe.report import tables
+from tightframe.runs.record import Panel, Record, Table
+
+MOST_ROWS = 200  # of a table on the page; the record itself holds them all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One panel on the page: its specification, or the reason why there is none."""
+
+    number: int
+    title: str
+    caption: str
+    spec: dict[str, Any] | None
+    failure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """One table on the page, cut to its first rows."""
+
+    name: str
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: list[tuple[str, ...]]
+    size: int
+
+
+def render(records: Sequence[Record], *, title: str = "Neural collapse report") -> str:
+    """The page as HTML text.
+
+    A panel that cannot be drawn shows why in its own place; the rest of the page is not lost.
+
+    Args:
+        records: What to show, in this order.
+        title: Heading of the page.
+
+    Raises:
+        InputError: There is no record.
+    """
+    if not records:
+        raise InputError("a report shows at least one record", got="none", remedy="Name the runs to report on.")
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    page = Environment(
+        loader=PackageLoader("tightframe.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters["duration"] = tables.duration
+    sections, first = [], 1
+    for record in records:
+        sections.append(_section(record, first=first))
+        first += len(record.panels)
+    scripts = [_vega(), _template("page.js")] if first > 1 else []
+    return page.get_template("page.html.j2").render(
+        title=title,
+        sections=sections,
+        claims=tables.claims(records),
+        counts=tables.counts(records),
+        environment=tables.environment(records),
+        style=Markup(_template("page.css")),
+        scripts=[Markup(script) for script in scripts],
+        hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts) or "'none'",
+    )
+
+
+def write(
+    records: Sequence[Record], path: str | Path, *, title: str = "Neural collapse report", figures: bool = True
+) -> Path:
+    """Write the page to `path`, whole or not at all, and its figures as SVG and PDF into `<stem>_figures` beside it.
+
+    Args:
+        records: What to show, in this order.
+        path: File to write; missing folders are made.
+        title: Heading of the page.
+        figures: Whether to save the figures too.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: There is no record, or `path` is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(
+            "a report is written to a file", got=f"the folder {path}", remedy=f"Write {path / 'report.html'}."
+        )
+    text = render(records, title=title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        # a label from an undecodable file name holds lone surrogates, which UTF-8 has no bytes for
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="xmlcharrefreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    if figures:
+        for record in _distinct(records):
+            drawn.save(record, path.with_name(f"{path.stem}_figures"))
+    return path
+
+
+def _section(record: Record, *, first: int) -> dict[str, Any]:
+    measured = {"last values": tables.last_values(record)} if record.series["value"] else {}
+    return {
+        "record": record,
+        "figures": [_figure(record, panel, number) for number, panel in enumerate(record.panels, start=first)],
+        "settings": tables.configuration(record),
+        "listings": [_listing(name, table) for name, table in (measured | record.tables).items() if table],
+    }
+
+
+def _figure(record: Record, panel: Panel, number: int) -> Figure:
+    try:
+        spec = drawn.chart(record, panel).to_dict()
+        return Figure(number=number, title=panel.title, caption=drawn.caption(record, panel), spec=spec)
+    except InputError as error:
+        return Figure(number=number, title=panel.title, caption=panel.caption, spec=None, failure=str(error))
+
+
+def _listing(name: str, table: Table) -> Listing:
+    cells = list(zip(*table.values(), strict=True))
+    numeric = tuple(all(not isinstance(cell, str | bool) for cell in column) for column in table.values())
+    rows = [tuple(tables.number(cell) for cell in row) for row in cells[:MOST_ROWS]]
+    return Listing(name=name, columns=tuple(table), numeric=numeric, rows=rows, size=len(cells))
+
+
+def _distinct(records: Sequence[Record]) -> list[Record]:
+    """The records with the panels that can be drawn, under names that do not overwrite each other's files."""
+    names = [drawn.slug(record.name) for record in records]
+    kept = []
+    for index, record in enumerate(records):
+        name = f"{record.name}-{index + 1}" if names.count(names[index]) > 1 else record.name
+        panels = tuple(panel for panel in record.panels if not _figure(record, panel, 0).failure)
+        kept.append(replace(record, name=name, panels=panels))
+    return kept
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that defines `vegaEmbed` and nothing else."""
+    import vl_convert
+
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=drawn.vega_lite_version())
+    return _inline(f"(() => {{{bundle}\n}})();")
+
+
+@cache
+def _template(name: str) -> str:
+    return _inline(files("tightframe.report").joinpath("templates", name).read_text(encoding="utf-8"))
+
+
+def _inline(script: str) -> str:
+    """Text that cannot end the element it stands in; inside strings of JavaScript and CSS it means the same."""
+    return re.sub(r"<(?=/script|/style|!--)", r"<\\", script, flags=re.IGNORECASE)
+
+
+def _sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

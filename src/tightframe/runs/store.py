@@ -1,0 +1,222 @@
+"""Run directories: written whole or not at all, resumed only with the configuration they began with."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tightframe.core.errors import InputError
+from tightframe.runs.record import Record
+
+CONFIG, RECORD, CHECKPOINT = "config.json", "record.json", "checkpoint.pt"
+_PARTIAL = ".partial"
+
+
+def write_atomic(path: Path, data: str | bytes | memoryview) -> None:
+    """Replace the file at `path` by `data` (text as UTF-8) in one step.
+
+    The data are on the disk before the name changes, so that a reader finds either the old file or
+    the new one, whenever the writing process is killed.
+
+    Raises:
+        InputError: The directory is missing or read-only, or the disk is full; what was there is untouched
+            and no partial file stays behind.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    try:
+        with open(partial, "xb") as handle:
+            handle.write(data.encode() if isinstance(data, str) else data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The directory of one run: `config.json`, `record.json`, `checkpoint.pt`.
+
+    Use `RunDirectory.create` to begin or resume a run, the constructor to read one.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, *, config: Mapping[str, Any], resume: bool = False) -> RunDirectory:
+        """Begin a run at `path`, or go on with the one that is there.
+
+        Args:
+            path: Directory, made with its parents when missing.
+            config: Resolved configuration (JSON values).
+            resume: Go on in a directory that holds a run of the same configuration; an empty or missing
+                directory begins a new run.
+
+        Raises:
+            InputError: The directory is not empty and `resume` is false, holds no run, or holds a run of
+                another configuration (the differing keys are named); or it cannot be written.
+        """
+        run = cls(Path(path))
+        plain = _plain(config)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            found = sorted(entry.name for entry in run.path.iterdir() if not entry.name.endswith(_PARTIAL))
+        except OSError as error:
+            raise _unwritable(run.path, error) from error
+        if found and not resume:
+            raise InputError(
+                "an empty or new directory for a new run",
+                got=f"{run.path}, which holds {', '.join(found[:4])}{', ...' if len(found) > 4 else ''}",
+                remedy="Go on with that run by --resume, or choose another --out.",
+            )
+        if found:
+            run._check_config(plain)
+            # Writers that were killed could not remove their unfinished files.
+            for leftover in run.path.glob(f".*{_PARTIAL}"):
+                with suppress(OSError):
+                    leftover.unlink(missing_ok=True)
+        else:
+            write_atomic(run.path / CONFIG, json.dumps(plain, indent=1, ensure_ascii=False))
+        return run
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record is."""
+        return self.path / RECORD
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where the state of training is."""
+        return self.path / CHECKPOINT
+
+    def config(self) -> dict[str, Any]:
+        """The configuration the run began with.
+
+        Raises:
+            InputError: `config.json` is missing or is not JSON.
+        """
+        text = _read(self.path / CONFIG, "a run directory, which holds config.json")
+        try:
+            stored = json.loads(text)
+        except json.JSONDecodeError as error:
+            stored = error
+        if not isinstance(stored, dict):
+            raise InputError(
+                "a configuration written by a run",
+                got=f"{self.path / CONFIG}: {stored if isinstance(stored, Exception) else 'no JSON object'}",
+                remedy="Choose another --out.",
+            )
+        return stored
+
+    def save_record(self, record: Record) -> None:
+        """Write `record.json`, replacing an earlier one in one step."""
+        write_atomic(self.record_path, record.to_json())
+
+    def load_record(self) -> Record:
+        """Read `record.json`.
+
+        Raises:
+            InputError: It is missing or is not a record.
+        """
+        return _load(self.record_path)
+
+    def _check_config(self, config: dict[str, Any]) -> None:
+        stored = self.config()
+        differing = sorted(key for key in {*stored, *config} if stored.get(key, _ABSENT) != config.get(key, _ABSENT))
+        if differing:
+            changes = "; ".join(f"{key}: {_show(stored, key)} then, {_show(config, key)} now" for key in differing)
+            raise InputError(
+                "the configuration the run began with, for --resume",
+                got=f"other values in {self.path} ({changes})",
+                remedy="Give the same options, or choose another --out for a new run.",
+            )
+
+
+def load_records(paths: Sequence[Path]) -> list[Record]:
+    """Records at `paths`: run directories, record files, or directories of runs (sorted by name).
+
+    Raises:
+        InputError: Nothing is named, or a path holds no record; the message lists what was looked for.
+    """
+    if not paths:
+        raise InputError("at least one run", got="none", remedy="Name run directories or record.json files.")
+    return [_load(file) for path in paths for file in _record_files(Path(path))]
+
+
+def _record_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if (path / RECORD).is_file():
+        return [path / RECORD]
+    children = sorted(path.glob(f"*/{RECORD}")) if path.is_dir() else []
+    if not children:
+        raise InputError(
+            f"a run at {path}",
+            got=f"neither the file {path}, nor {path / RECORD}, nor {path / '*' / RECORD}",
+            remedy="Name a run directory, a record.json file, or a directory that holds runs.",
+        )
+    return children
+
+
+def _load(path: Path) -> Record:
+    text = _read(path, "a finished run, which leaves a record")
+    try:
+        return Record.from_json(text)
+    except InputError as error:
+        raise InputError(error.expected, got=f"{path}: {error.got}", remedy=error.remedy) from error
+
+
+def _read(path: Path, expected: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        got = f"{path}: {error.strerror if isinstance(error, OSError) else 'no UTF-8 text'}"
+        raise InputError(expected, got=got, remedy="Name a run written by tightframe, or run it again.") from error
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` as it will read back: tuples become lists, so that comparing with the file is fair."""
+    try:
+        return json.loads(json.dumps(config, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "a configuration of JSON values",
+            got=str(error),
+            remedy="Convert paths to text and numbers to finite ones.",
+        ) from error
+
+
+_ABSENT = object()
+
+
+def _show(config: Mapping[str, Any], key: str) -> str:
+    return json.dumps(config[key]) if key in config else "absent"
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"a place to write {path}",
+        got=error.strerror or str(error),
+        remedy="Choose a directory that you may write to, on a disk with free space.",
+    )
+
+
+def _sync_directory(path: Path) -> None:
+    # Windows cannot open directories; there the new name is as durable as the system makes it.
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

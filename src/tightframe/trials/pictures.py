@@ -1,0 +1,171 @@
+"""Tables and panels of trials, as a Record keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tightframe.collapse.separation import SeparationFit
+from tightframe.geometry.frames import ideal_gram
+from tightframe.runs.record import Panel, Table
+from tightframe.trials.trial import Picture, Trial
+
+COLLAPSE = ("NC1", "NC2 features", "NC2 classifier", "NC3", "NC4")
+
+
+def trial_tables(trials: Mapping[str, Trial]) -> dict[str, Table]:
+    """Tables "layers", "class means", "features" and "final values" of trials by run name."""
+    return {
+        "layers": _layers(trials),
+        "class means": _class_means(trials),
+        "features": _features(trials),
+        "final values": _final_values(trials),
+    }
+
+
+def trial_panels(trials: Mapping[str, Trial]) -> list[Panel]:
+    """Panels over the series and the tables of `trial_tables`."""
+    several = len(trials) > 1
+    panels = [
+        Panel(
+            kind="curves",
+            title="Collapse of the last features",
+            caption="Training and test set apart; epoch 0 is before training. Zero is complete collapse.",
+            table="series",
+            x="epoch",
+            y="value",
+            color="run" if several else "metric",
+            facet="metric" if several else None,
+            y_scale="log",
+            where={"metric": list(COLLAPSE[:4]), "layer": "features"},
+        ),
+        Panel(
+            kind="curves",
+            title="Accuracy",
+            caption="Share of samples whose largest logit is the label, network in evaluation mode.",
+            table="series",
+            x="epoch",
+            y="value",
+            color="run" if several else "metric",
+            where={"metric": "accuracy"},
+        ),
+        Panel(
+            kind="layers",
+            title="Separation layer by layer",
+            caption="D = tr(S_W) / tr(S_B) of every measured layer after training, and the straight line of log D.",
+            table="layers",
+            x="layer",
+            y="D",
+            color="run" if several else "split",
+            facet="split" if several else None,
+            y_scale="log",
+        ),
+        Panel(
+            kind="curves",
+            title="Variability of every layer over training",
+            caption="NC1 on the training set.",
+            table="series",
+            x="epoch",
+            y="value",
+            color="layer",
+            facet="run" if several else None,
+            y_scale="log",
+            where={"metric": "NC1", "split": "train"},
+        ),
+        Panel(
+            kind="matrix",
+            title="Class means beside the ideal simplex",
+            caption="Cosines between centred class means after training, and those of a simplex ETF.",
+            table="class means",
+            x="column",
+            y="row",
+            value="cosine",
+            facet="of",
+        ),
+        Panel(
+            kind="scatter",
+            title="Features before and after training",
+            caption="Training samples of three classes in the plane of their means, in units of the means' radius.",
+            table="features",
+            x="x",
+            y="y",
+            color="class",
+            facet="when",
+        ),
+    ]
+    return panels
+
+
+def separation_fits(trial: Trial) -> dict[str, SeparationFit | None]:
+    """The line of log D over depth after training, by split."""
+    return {"train": trial.last.train.separation, "test": trial.last.test.separation}
+
+
+def _layers(trials: Mapping[str, Trial]) -> Table:
+    table: Table = {name: [] for name in ("run", "split", "depth", "layer", "width", "NC1", "D", "fit")}
+    for run, trial in trials.items():
+        for summary in (trial.last.train, trial.last.test):
+            for depth, layer in enumerate(summary.layers.values()):
+                fit = summary.separation
+                values = (
+                    run,
+                    summary.split,
+                    depth,
+                    layer.layer,
+                    layer.features,
+                    layer.measurements["NC1"].value if "NC1" in layer.measurements else None,
+                    layer.measurements["D"].value,
+                    None if fit is None else fit.at(depth),
+                )
+                for column, value in zip(table.values(), values, strict=True):
+                    column.append(value)
+    return table
+
+
+def _class_means(trials: Mapping[str, Trial]) -> Table:
+    table: Table = {name: [] for name in ("of", "row", "column", "cosine")}
+    first = next(iter(trials.values()))
+    pictures = [(run if len(trials) > 1 else "measured", trial.last.cosines) for run, trial in trials.items()]
+    for of, matrix in [*pictures, ("ideal simplex", ideal_gram(len(first.classes)))]:
+        for row, name in enumerate(first.classes):
+            for column, other in enumerate(first.classes):
+                for key, value in zip(table, (of, name, other, float(matrix[row, column])), strict=True):
+                    table[key].append(value)
+    return table
+
+
+def _features(trials: Mapping[str, Trial]) -> Table:
+    table: Table = {name: [] for name in ("run", "when", "class", "x", "y")}
+    for run, trial in trials.items():
+        for picture in (trial.first, trial.last):
+            for label, x, y in picture.projection:
+                for key, value in zip(
+                    table, (run, _when(picture, run, trials), trial.classes[label], x, y), strict=True
+                ):
+                    table[key].append(value)
+    return table
+
+
+def _when(picture: Picture, run: str, trials: Mapping[str, Trial]) -> str:
+    moment = f"epoch {picture.epoch}"
+    return moment if len(trials) == 1 else f"{run}, {moment}"
+
+
+def _final_values(trials: Mapping[str, Trial]) -> Table:
+    metrics: Sequence[str] = (
+        *COLLAPSE,
+        "D",
+        "VCI",
+        "CDNV",
+        "bias collapse",
+        "effective rank within",
+        "accuracy",
+        "loss",
+    )
+    table: Table = {"metric": list(metrics)}
+    for run, trial in trials.items():
+        for summary in (trial.last.train, trial.last.test):
+            values = {
+                row["metric"]: row["value"] for row in summary.rows() if row["layer"] in (summary.last.layer, "output")
+            }
+            table[f"{run}, {summary.split}"] = [values.get(metric) for metric in metrics]
+    return table

@@ -1,0 +1,35 @@
+"""`Shard`: the batches of a data set that one process measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tightframe.training.batches import read_batches
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Batches of every `processes`-th sample from `rank` on: no padding, so no sample is counted twice.
+
+    Args:
+        dataset: Pairs (input, class index).
+        rank: Which process.
+        processes: How many processes there are.
+        workers: Loader processes, for data sets that decode while they are read.
+        batch_size: Samples per batch.
+    """
+
+    dataset: Dataset
+    rank: int = 0
+    processes: int = 1
+    workers: int = 0
+    batch_size: int = 512
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        own = torch.arange(self.rank, len(self.dataset), self.processes)
+        return iter(read_batches(self.dataset, own.split(self.batch_size), workers=self.workers))

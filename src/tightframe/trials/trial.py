@@ -1,0 +1,209 @@
+"""`run_trial`: train a network on images, measure every layer on the way, keep the first and the last picture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.collapse.means import CentredMeans
+from tightframe.collapse.monitor import measure
+from tightframe.collapse.summary import CollapseSummary
+from tightframe.core.rng import preserved_rng
+from tightframe.data.images import ImageData
+from tightframe.data.source import load
+from tightframe.features.extract import stream
+from tightframe.features.moments import ClassMoments
+from tightframe.nn.networks import build
+from tightframe.training.config import TrainConfig
+from tightframe.training.fabric import connect
+from tightframe.training.loop import fit
+from tightframe.trials.shard import Shard
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+_PROJECTED_PER_CLASS = 100
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """What decides the outcome of a trial.
+
+    Args:
+        data: Data set, as `data.source.load` names it.
+        model: Network, one of `nn.networks.NAMES`.
+        width: Width of the network (channels of the stem, or of every hidden block); None for its default.
+        depth: Number of hidden layers of an MLP.
+        limit: Number of training samples; None for all.
+        size: Height and width to which images of folders are resized.
+        layers: Layers to measure: "auto" or "classifier".
+        observations: Number of epochs at which the network is measured, spaced evenly in log(epoch), the first (before
+            training) and the last included.
+        train: How it is trained.
+    """
+
+    data: str = "digits"
+    model: str = "mlp-bn"
+    width: int | None = None
+    depth: int = 4
+    limit: int | None = None
+    size: int | None = None
+    layers: str = "auto"
+    observations: int = 24
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, nested, as a Record keeps them."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The features at one moment of training.
+
+    Args:
+        epoch: When.
+        train: Summary on the training set.
+        test: Summary on the test set.
+        cosines: Cosines between centred class means (k, k).
+        projection: Rows (class index, x, y): training features of three classes in the plane of their means.
+    """
+
+    epoch: int
+    train: CollapseSummary
+    test: CollapseSummary
+    cosines: Tensor
+    projection: tuple[tuple[int, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: the network, the measured series, and the features before and after."""
+
+    config: TrialConfig
+    model: nn.Module
+    classes: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+    first: Picture
+    last: Picture
+
+
+def run_trial(
+    config: TrialConfig,
+    *,
+    name: str = "train",
+    data_root: Path | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    workers: int = 0,
+    fabric: Fabric | None = None,
+    progress: bool = False,
+) -> Trial:
+    """Run a trial.
+
+    Args:
+        config: What to do.
+        name: Name of the run in the rows.
+        data_root: Folder of the data sets; the environment variable TIGHTFRAME_DATA unless given.
+        checkpoint: File that keeps the state of training.
+        resume: Go on from the checkpoint where there is one.
+        workers: Loader processes for data sets that decode while they are read.
+        fabric: A launched Fabric.
+        progress: Show progress on the error stream.
+
+    Returns:
+        A Trial; its rows follow `runs.record.SERIES_COLUMNS`.
+
+    Raises:
+        InputError: Unknown data, model or layers; files missing; a checkpoint of another configuration.
+        DegenerateError: Training diverged.
+    """
+    data = load(config.data, root=data_root, limit=config.limit, size=config.size)
+    fabric = connect(precision=config.train.precision) if fabric is None else fabric
+    watcher = _Watcher(config, data, fabric, workers)
+    model = initial_model(config, data).to(fabric.device)
+    first = watcher.picture(model, 0)
+    when = observed_epochs(config.train.epochs, config.observations)
+    result = fit(
+        model,
+        data.train,
+        config=config.train,
+        fabric=fabric,
+        checkpoint=checkpoint,
+        resume=resume,
+        on_epoch=lambda epoch, network: watcher.rows(network, epoch, name) if epoch in when else [],
+        run=name,
+        workers=workers,
+        progress=progress,
+    )
+    last = watcher.picture(result.model, result.epochs)
+    return Trial(config, result.model, data.classes, result.history, first, last)
+
+
+def initial_model(config: TrialConfig, data: ImageData) -> nn.Module:
+    """The network before training: a function of the configuration and its seed alone."""
+    with preserved_rng():
+        torch.manual_seed(config.train.seed)
+        return build(config.model, shape=data.shape, classes=len(data.classes), width=config.width, depth=config.depth)
+
+
+def observed_epochs(epochs: int, count: int) -> frozenset[int]:
+    """Epoch 0, the last one, and up to `count` in all, spaced evenly in log(epoch).
+
+    Example:
+        >>> sorted(observed_epochs(100, 4))
+        [0, 1, 10, 100]
+    """
+    steps = max(count - 2, 1)
+    return frozenset({0, epochs, *(round(epochs ** (step / steps)) for step in range(steps + 1))})
+
+
+@dataclass(frozen=True)
+class _Watcher:
+    """Measures a network on this process's share of the data; the values are those of the whole."""
+
+    config: TrialConfig
+    data: ImageData
+    fabric: Fabric
+    workers: int
+
+    def rows(self, model: nn.Module, epoch: int, run: str) -> list[dict[str, Any]]:
+        summaries = (self.summary(model, "train"), self.summary(model, "test"))
+        return [row for summary in summaries for row in summary.rows(run=run, epoch=epoch)]
+
+    def summary(self, model: nn.Module, split: str) -> CollapseSummary:
+        return measure(model, self._shard(split), layers=self.config.layers, split=split)
+
+    def picture(self, model: nn.Module, epoch: int) -> Picture:
+        train, test = self.summary(model, "train"), self.summary(model, "test")
+        moments = ClassMoments(len(self.data.classes))
+        for batch in stream(model, self._shard("train")):
+            moments.update(batch.features["features"], batch.labels)
+        means = CentredMeans(moments.all_reduce())
+        unit = means.all / means.norms[:, None].clamp(min=torch.finfo(torch.float64).tiny)
+        return Picture(epoch, train, test, (unit @ unit.T).cpu(), self._projection(model, means))
+
+    def _projection(self, model: nn.Module, means: CentredMeans) -> tuple[tuple[int, float, float], ...]:
+        """Features of the first three classes in the plane through their means, in units of the means' radius."""
+        shown = min(3, means.classes)
+        centre = means.all[:shown].mean(0)
+        spread = means.all[:shown] - centre
+        axes = torch.linalg.svd(spread, full_matrices=False).Vh[: min(2, means.features)]
+        radius = spread.square().sum(1).mean().sqrt().clamp(min=torch.finfo(torch.float64).tiny)
+        left, points = [_PROJECTED_PER_CLASS] * shown, []
+        for batch in stream(model, self._shard("train", whole=True)):
+            features, labels = batch.features["features"].double() - means.origin - centre, batch.labels
+            places = features @ axes.T / radius
+            for label, place in zip(labels.tolist(), places.tolist(), strict=True):
+                if label < shown and left[label]:
+                    left[label] -= 1
+                    points.append((label, place[0], place[1] if len(place) > 1 else 0.0))
+        return tuple(points)
+
+    def _shard(self, split: str, *, whole: bool = False) -> Shard:
+        rank, processes = (0, 1) if whole else (self.fabric.global_rank, self.fabric.world_size)
+        return Shard(getattr(self.data, split), rank, processes, self.workers)
