@@ -73,7 +73,7 @@ def _compare(options: CompareOptions) -> None:
 
     (first,), (second,) = (load_records([path]) for path in (options.first, options.second))
     record = compare(first, second)
-    _say(tables.text_comparison(record))
+    _say(tables.text_table(record.tables["last values"]))
     if options.output is not None:
         _note(f"wrote {page.write([record], options.output, title=record.title)}")
 

@@ -16,11 +16,8 @@ from tightframe.features.moments import ClassMoments
 def between_spectrum(means: CentredMeans) -> Tensor:
     """Eigenvalues of S_B = sum_k (n_k/N) c_k c_k^T, descending, min(K-1, d) of them, never negative."""
     root = (means.count / means.total).sqrt()
-    small = (
-        means.gram * torch.outer(root, root)
-        if means.classes <= means.features
-        else linalg.gram(means.all * root[:, None])
-    )
+    few = means.classes <= means.features
+    small = means.gram * torch.outer(root, root) if few else linalg.gram(means.all * root[:, None])
     return torch.linalg.eigvalsh(small).flip(0)[: min(means.classes - 1, means.features)].clamp(min=0)
 
 
@@ -103,6 +100,8 @@ def _cholesky(covariance: Tensor) -> Tensor:
     ridge, failed = 1e-15 * mean, 1
     while failed:
         ridge *= 100
-        lower, info = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(len(covariance)).to(covariance))
+        trial = covariance.clone()
+        trial.diagonal().add_(ridge)
+        lower, info = torch.linalg.cholesky_ex(trial)
         failed = int(info)
     return lower

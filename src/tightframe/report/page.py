@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,6 +16,7 @@ from tightframe.core.errors import InputError
 from tightframe.report import figures as drawn
 from tightframe.report import tables
 from tightframe.runs.record import Panel, Record, Table
+from tightframe.runs.store import write_atomic
 
 MOST_ROWS = 200  # of a table on the page; the record itself holds them all
 
@@ -109,19 +108,12 @@ def write(
             "a report is written to a file", got=f"the folder {path}", remedy=f"Write {path / 'report.html'}."
         )
     text = render(records, title=title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
-        # a label from an undecodable file name holds lone surrogates, which UTF-8 has no bytes for
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="xmlcharrefreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("a folder for the report", got=str(error), remedy="Choose another --output.") from error
+    # a label from an undecodable file name holds lone surrogates, which UTF-8 has no bytes for
+    write_atomic(path, text.encode("utf-8", errors="xmlcharrefreplace"))
     if figures:
         for record in _distinct(records):
             drawn.save(record, path.with_name(f"{path.stem}_figures"))

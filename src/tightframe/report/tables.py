@@ -144,12 +144,13 @@ def text_claims(records: Sequence[Record]) -> str:
     head = ("verdict", "claim", "expected", "observed", "statement")
     rows = [(r.verdict.upper(), r.id, r.expected, r.observed, r.statement) for r in claims(records)]
     total = ", ".join(f"{count} {verdict}" for verdict, count in counts(records).items())
-    if not rows:
-        return f"no claims ({total})"
-    clean = [head, *(tuple("".join(c if c.isprintable() else "�" for c in cell) for cell in row) for row in rows)]
-    widths = [max(len(row[i]) for row in clean) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean]
-    return "\n".join([*lines, "", total])
+    return f"{_aligned([head, *rows])}\n\n{total}" if rows else f"no claims ({total})"
+
+
+def text_table(table: Table) -> str:
+    """A table of a record as aligned plain text for a terminal."""
+    columns = [[name, *(cell if isinstance(cell, str) else number(cell) for cell in table[name])] for name in table]
+    return _aligned(list(zip(*columns, strict=True)))
 
 
 def flatten(settings: Mapping[str, Any], *, under: str = "") -> dict[str, str]:
@@ -201,11 +202,21 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    clean = [["".join(c if c.isprintable() else "�" for c in cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in clean) for i in range(len(clean[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean
+    )
+
+
 def _setting(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value)) or "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

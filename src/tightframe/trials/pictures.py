@@ -28,15 +28,26 @@ def trial_panels(trials: Mapping[str, Trial]) -> list[Panel]:
     panels = [
         Panel(
             kind="curves",
-            title="Collapse of the last features",
-            caption="Training and test set apart; epoch 0 is before training. Zero is complete collapse.",
+            title="Variability of the last features",
+            caption="NC1, training and test set apart; epoch 0 is before training. Zero is complete collapse.",
+            table="series",
+            x="epoch",
+            y="value",
+            color="run" if several else "split",
+            y_scale="log",
+            where={"metric": "NC1", "layer": "features"},
+        ),
+        Panel(
+            kind="curves",
+            title="Simplex and self-duality",
+            caption="NC2 of class means and classifier, and NC3, on the training set. Zero is complete collapse.",
             table="series",
             x="epoch",
             y="value",
             color="run" if several else "metric",
             facet="metric" if several else None,
             y_scale="log",
-            where={"metric": list(COLLAPSE[:4]), "layer": "features"},
+            where={"metric": list(COLLAPSE[1:4]), "layer": "features", "split": "train"},
         ),
         Panel(
             kind="curves",
@@ -45,7 +56,7 @@ def trial_panels(trials: Mapping[str, Trial]) -> list[Panel]:
             table="series",
             x="epoch",
             y="value",
-            color="run" if several else "metric",
+            color="run" if several else "split",
             where={"metric": "accuracy"},
         ),
         Panel(

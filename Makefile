@@ -1,0 +1,40 @@
+# The whole project in a few words; `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Small matrices: one thread per process is fastest, and keeps parallel tests from fighting over cores.
+TEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
+
+.PHONY: help setup demo test test-slow bench report clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
+
+setup: $(VENV)/.installed  ## Install the package, with the pinned versions, into .venv.
+
+demo: setup  ## Train small networks on real digits, measure them, write runs/demo/report.html.
+	OMP_NUM_THREADS=1 $(BIN)/tightframe run optimizers weight-decay depthwise --preset smoke --out runs/demo --resume
+
+test: $(VENV)/.installed-dev  ## Run the checks and the default tests.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(TEST)
+
+test-slow: $(VENV)/.installed-dev  ## Run the tests that take minutes.
+	$(TEST) -m slow
+
+bench: $(VENV)/.installed-dev  ## Measure speed and accuracy; writes benchmarks/results.
+	$(BIN)/python benchmarks/run_all.py
+
+clean:  ## Remove the environment, caches and the demo.
+	rm -rf $(VENV) runs/demo .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
