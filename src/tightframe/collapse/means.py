@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal
@@ -44,6 +45,8 @@ class CentredMeans:
                 got=f"absent={absent!r}, centre={centre!r}",
                 remedy="Use one of the two for each.",
             )
+        if moments.device.type == "mps":  # no float64 there
+            moments = copy.deepcopy(moments).to("cpu")
         present = moments.count > 0
         self.index = present.nonzero().squeeze(1)
         missing = (~present).nonzero().squeeze(1)

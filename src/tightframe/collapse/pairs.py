@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -76,7 +77,7 @@ def _sweep(rows: Tensor, within: Tensor | None, exponent: int) -> PairStatistics
             "vectors that differ from the mean of all", got="one of length zero", remedy="Angles need a direction."
         )
     unit = rows / norms[:, None]
-    # Cosines are summed about their mean at equal angles, so that their variance keeps its digits at collapse.
+    # Cosines and logarithms are summed about their values at equal angles: variances keep their digits at collapse.
     ideal = -1 / (classes - 1)
     sums = rows.new_zeros(6)
     for i in range(0, classes, _TILE):
@@ -92,14 +93,14 @@ def _sweep(rows: Tensor, within: Tensor | None, exponent: int) -> PairStatistics
     return PairStatistics(
         cosine_std=max(second - first**2, 0.0) ** 0.5,
         angle_error=absolute,
-        log_mean=log,
+        log_mean=log + _log_inverse_gap(ideal),
         log_variance=max(log_square - log**2, 0.0),
         cdnv=None if within is None else float(sums[5] / pairs),
     )
 
 
 def _tile_sums(cosine: Tensor, ideal: float, inside: Tensor | None) -> Tensor:
-    """Sums over a tile of (cos - ideal), its square and modulus, and of log(1/|u_i - u_j|) and its square."""
+    """Sums over a tile of (cos - ideal), its square and modulus, and of log(1/|u_i - u_j|) less the ideal, and its square."""
     values = cosine.flatten() if inside is None else cosine[inside]
     excess = values - ideal
     gap = 2 - 2 * values
@@ -109,8 +110,13 @@ def _tile_sums(cosine: Tensor, ideal: float, inside: Tensor | None) -> Tensor:
             got="two that coincide",
             remedy="Look for duplicated classes or dead units; the log kernel is infinite there.",
         )
-    log = gap.log_().mul_(-0.5)
+    log = gap.log_().mul_(-0.5).sub_(_log_inverse_gap(ideal))
     return torch.stack([excess.sum(), excess @ excess, excess.abs().sum(), log.sum(), log @ log])
+
+
+def _log_inverse_gap(cosine: float) -> float:
+    """log(1/|u - v|) of unit vectors with this cosine."""
+    return -0.5 * math.log(2 - 2 * cosine)
 
 
 def _tile_cdnv(

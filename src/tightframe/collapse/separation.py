@@ -46,7 +46,7 @@ def fit_separation(values: Sequence[float]) -> SeparationFit:
         InputError: Fewer than three values, or values that are not positive and finite.
 
     Example:
-        >>> fit_separation([8.0, 4.0, 2.0, 1.0]).decay_ratio
+        >>> round(fit_separation([8.0, 4.0, 2.0, 1.0]).decay_ratio, 12)
         0.5
 
     Reference: [he2023law]; lecture 6 of ICASSP 2023 [qu2023lecture6].

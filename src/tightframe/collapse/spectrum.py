@@ -95,8 +95,9 @@ def variability_index(means: CentredMeans) -> float:
 def _cholesky(covariance: Tensor) -> Tensor:
     """Cholesky factor with the least ridge, in steps of 100 from 1e-13 of the mean eigenvalue, that makes it exist."""
     mean = float(covariance.diagonal().mean())
-    if not mean > 0:
-        raise DegenerateError("features that vary", got="a constant", remedy="Look for dead units.")
+    if not 0 < mean < math.inf:
+        got = "a constant" if mean == 0 else f"a mean variance of {mean}"
+        raise DegenerateError("features that vary", got=got, remedy="Look for dead units or divergence.")
     ridge, failed = 1e-15 * mean, 1
     while failed:
         ridge *= 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ class RowCache:
     """
 
     def __init__(self, *, memory: int = 1 << 28) -> None:
-        self._limit, self._used = memory, 0
+        self._limit, self._used, self._written = memory, 0, 0
         self._chunks: list[Tensor] = []
         self._file = None
         self._spilled: list[tuple[torch.Size, torch.dtype]] = []
@@ -33,9 +32,8 @@ class RowCache:
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
-        if rows.numel():
-            self._file.seek(0, 2)
-            rows.view(torch.uint8).numpy().tofile(self._file)
+        self._file.seek(self._written)
+        self._written += self._file.write(_bytes(rows)) if size else 0
         self._spilled.append((rows.shape, rows.dtype))
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -46,6 +44,10 @@ class RowCache:
         for shape, dtype in self._spilled:
             # A reader may stop midway, and two may take turns: each finds its own place again.
             self._file.seek(position)
-            data = np.fromfile(self._file, dtype=np.uint8, count=shape.numel() * dtype.itemsize)
-            position += data.size
-            yield torch.from_numpy(data).view(dtype).reshape(shape)
+            rows = torch.empty(shape, dtype=dtype)
+            position += self._file.readinto(_bytes(rows)) if len(rows) else 0
+            yield rows
+
+
+def _bytes(rows: Tensor) -> memoryview:
+    return memoryview(rows.view(-1).view(torch.uint8).numpy())
