@@ -1,1 +1,1 @@
-"""Makes the modules beside this file (`definitions`) importable from every suite."""
+"""Makes the modules beside this file (`definitions`, `streams`) importable from every suite."""

@@ -1,4 +1,4 @@
-"""What every metric of a layer has to satisfy; a metric added to `evaluate_layer` is tested here without being named."""
+"""What every metric of a layer has to satisfy; one added to `evaluate_layer` is tested here without being named."""
 
 import math
 

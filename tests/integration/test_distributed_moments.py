@@ -1,4 +1,4 @@
-"""all_reduce over three processes and over a group of two of them: uneven shards, a rank without samples, mismatches; equal to one process."""
+"""all_reduce over three processes and over a group of two: uneven shards, an empty rank, mismatches; equal to one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from definitions import TwoPass, gaussian_classes
 from tightframe.collapse.means import CentredMeans
 from tightframe.collapse.pairs import class_pairs
 from tightframe.collapse.simplex import feature_distance
-from tightframe.collapse.variability import nc1, trace_ratio
+from tightframe.collapse.variability import WideVariability, nc1, trace_ratio
 from tightframe.core.errors import InputError
 from tightframe.features.moments import ClassMoments
 
@@ -76,6 +76,9 @@ def measure_in_group(rank, size, group):
                 found[order, name, mode] = metrics(part.all_reduce(group))
     single = shard(*rows_of("shuffled"), SHARES[size]["empty"], rank)
     found["float32"] = metrics(filled(single[0].float(), single[1]).all_reduce(group))
+    wide = WideVariability(filled(*single, mode="trace").all_reduce(group))
+    wide.update(*single)
+    found["wide"] = wide.all_reduce(group).compute()
     found["nobody"] = ClassMoments(CLASSES).all_reduce(group).total
     again = filled(*single).all_reduce(group)
     again.update(*rows_of("shuffled"))  # the result is an ordinary state that goes on
@@ -143,6 +146,12 @@ def test_float32_features_keep_their_accuracy(ranks):
     features, labels = rows_of("shuffled")
     expected = TwoPass(features.float(), labels)
     assert ranks[0]["float32"]["NC1"] == pytest.approx(expected.nc1(), rel=1e-6)
+
+
+def test_the_second_pass_adds_over_ranks(ranks):
+    expected = TwoPass(*rows_of("shuffled")).nc1()
+    for rank in ranks:
+        assert rank["wide"] == pytest.approx(expected, rel=1e-10)
 
 
 def test_no_samples_anywhere_and_going_on_afterwards(ranks):

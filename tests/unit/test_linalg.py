@@ -68,7 +68,6 @@ def test_a_symmetric_product_is_the_full_product(rows, columns, precision):
     # |sum of n products - rounded| <= n eps sum |products| <= n eps max |column|^2
     atol = rows * torch.finfo(precision).eps * float(full.diagonal().max())
     assert torch.allclose(gram(matrix), full, rtol=0, atol=atol)
-    assert torch.equal(gram(matrix), gram(matrix).T)
     total = mirrored(add_gram(torch.ones(columns, columns, dtype=torch.float64), matrix, sign=-1))
     assert torch.allclose(total, 1 - full.double(), rtol=0, atol=atol)
 

@@ -5,36 +5,15 @@ from __future__ import annotations
 import io
 import itertools
 
-import numpy as np
 import pytest
 import torch
 
 from definitions import TwoPass, gaussian_classes
+from streams import assert_moments, measured, relative
 from tightframe.collapse.variability import nc1
 from tightframe.core.errors import InputError
 from tightframe.features.anchored import AnchoredSums
 from tightframe.features.moments import ClassMoments
-
-
-def measured(features, labels, *, classes, batch=None, **options):
-    moments = ClassMoments(classes, **options)
-    step = batch or len(labels)
-    for start in range(0, len(labels), step):
-        moments.update(features[start : start + step], labels[start : start + step])
-    return moments
-
-
-def relative(found, expected):
-    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
-def assert_moments(moments, reference, tolerance):
-    assert moments.count.tolist() == reference.count.tolist()
-    assert relative(moments.mean, reference.mean) <= tolerance
-    assert relative(moments.within, reference.trace) <= tolerance
-    if moments.mode == "full":
-        assert relative(moments.scatter, reference.scatter) <= tolerance
 
 
 def test_merging_is_associative_and_commutative():
@@ -255,3 +234,39 @@ def test_without_a_process_group_all_reduce_does_nothing():
     moments = measured(GOOD, LABELS, classes=2)
     assert moments.all_reduce() is moments
     assert moments.total == 4
+
+
+def test_no_graph_is_kept_and_inputs_are_left_alone():
+    features, labels = gaussian_classes([10] * 2, 3, seed=17, dtype=torch.float32)
+    leaf = features.clone().requires_grad_()
+    moments = measured(leaf * 2, labels, classes=2, batch=5)
+    state = moments.state_dict()
+    assert not any(v.requires_grad for v in state.values() if isinstance(v, torch.Tensor))
+    assert torch.equal(leaf.detach(), features)
+    assert leaf.grad is None
+
+
+def test_autocast_and_matmul_precision_change_nothing_and_are_restored(monkeypatch):
+    seen, add = set(), AnchoredSums.add
+
+    def watched(self, *batch):
+        seen.add((torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")))
+        add(self, *batch)
+
+    monkeypatch.setattr(AnchoredSums, "add", watched)
+    features, labels = gaussian_classes([200] * 4, 64, seed=18, dtype=torch.float32)
+    plain = measured(features, labels, classes=4, batch=128).scatter
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = measured(features, labels, classes=4, batch=128).scatter
+            assert torch.is_autocast_enabled("cpu")
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+        assert torch.get_float32_matmul_precision() == "medium"
+        with pytest.raises(InputError):
+            ClassMoments(2).update(torch.full((1, 1), torch.nan), torch.tensor([0]))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert torch.equal(inside, plain)
+    assert seen == {("highest", False)}

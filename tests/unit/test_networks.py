@@ -69,8 +69,15 @@ def test_same_seed_same_weights():
 
 
 def test_unknown_network_lists_the_choices():
-    with pytest.raises(InputError, match=r"mlp, resnet18, resnet34, resnet50; got 'vgg'"):
+    with pytest.raises(InputError, match=r"mlp, mlp-bn, resnet18, resnet34, resnet50; got 'vgg'"):
         build("vgg", shape=(1, 8, 8), classes=10)
+
+
+def test_depth_and_normalisation_of_the_mlp():
+    plain = build("mlp", shape=(1, 2, 2), classes=3, width=5, depth=2)
+    normalised = build("mlp-bn", shape=(1, 2, 2), classes=3, width=5, depth=2)
+    assert sum(p.numel() for p in plain.parameters()) == (4 * 5 + 5) + (5 * 5 + 5) + (5 * 3 + 3)
+    assert sum(isinstance(m, torch.nn.BatchNorm1d) for m in normalised.modules()) == 2
 
 
 @pytest.mark.parametrize("widths", [(), (4, 0)])

@@ -76,7 +76,10 @@ def test_small_deviations_from_equal_angles_keep_their_digits():
         rows = simplex.clone()
         rows[0] += turn * torch.tensor([0.0, 1.0, -1.0, 0.0]).double()
         expected = pair_cosines(rows.numpy()).std()
-        assert row_pairs(rows).cosine_std == pytest.approx(expected, rel=1e-5)
+        found = row_pairs(rows)
+        assert found.cosine_std == pytest.approx(expected, rel=1e-5)
+        # d log(1/|u - v|) / d cos = 1/|u - v|^2 = 1/(2 - 2 cos), which is 3/8 for a simplex of 4.
+        assert found.log_variance == pytest.approx((3 / 8 * expected) ** 2, rel=10 * turn + 1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

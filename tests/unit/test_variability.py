@@ -143,6 +143,14 @@ def test_one_class_only():
         nc1(moments_of(torch.eye(3), torch.tensor([1, 1, 1]), 4), absent="drop")
 
 
+@pytest.mark.parametrize("name", ["weighted", "anchor"])
+def test_centred_means_are_taken_in_place_of_moments(name):
+    features, labels = gaussian_classes(IMBALANCED, 9, seed=15)
+    moments = moments_of(features, 2 * labels, 11)
+    for means in (CentredMeans(moments, absent="drop"), CentredMeans(moments, centre="class", absent="drop")):
+        assert nc1(means, name) == nc1(moments, name, absent="drop")
+
+
 def test_no_sample_yet():
     with pytest.raises(InputError, match="none yet"):
         nc1(ClassMoments(3))

@@ -6,6 +6,7 @@ import json
 import sys
 
 from tightframe.cli.options import CompareOptions, ListOptions, ReportOptions, RunOptions
+from tightframe.core.errors import InputError
 from tightframe.jobs.options import MeasureOptions, TrainOptions
 
 
@@ -41,6 +42,9 @@ def _run(options: RunOptions) -> None:
     from tightframe.experiments import catalog
     from tightframe.experiments.base import Place
 
+    if not options.names:
+        names = ", ".join(entry.name for entry in catalog.ENTRIES)
+        raise InputError("at least one experiment", got="none", remedy=f"Name some of {names}.")
     entries = list(dict.fromkeys(catalog.entry(name) for name in options.names))
     records = []
     for entry in entries:
@@ -71,8 +75,12 @@ def _compare(options: CompareOptions) -> None:
     from tightframe.report.compare import compare
     from tightframe.runs.store import load_records
 
-    (first,), (second,) = (load_records([path]) for path in (options.first, options.second))
-    record = compare(first, second)
+    sides = [load_records([path]) for path in (options.first, options.second)]
+    for path, found in zip((options.first, options.second), sides, strict=True):
+        if len(found) > 1:
+            names = ", ".join(record.name for record in found)
+            raise InputError("one run on each side", got=f"{len(found)} in {path}: {names}", remedy="Name one of them.")
+    record = compare(sides[0][0], sides[1][0])
     _say(tables.text_table(record.tables["last values"]))
     if options.output is not None:
         _note(f"wrote {page.write([record], options.output, title=record.title)}")

@@ -14,24 +14,30 @@ def with_config(arguments: Sequence[str]) -> list[str]:
     """Replace `--config FILE` by the flags that the TOML file stands for; flags typed beside it win.
 
     A key `weight_decay = 5e-4` becomes `--weight-decay 0.0005`, a list several values, true and false the flag and its
-    negation. A table has the name of the command and holds its options.
+    negation. A table with the name of a command holds options of that command only; they win over those above it.
 
     Raises:
         InputError: The file is missing or is not TOML, or has values no flag can carry.
     """
-    arguments = list(arguments)
+    # `--config=FILE` is `--config FILE`, as for every other option.
+    arguments = [part for given in arguments for part in _apart(given)]
     if "--config" not in arguments:
         return arguments
     at = arguments.index("--config")
-    if at + 1 >= len(arguments):
-        raise InputError("a TOML file after --config", got="nothing", remedy="Write --config FILE.toml.")
-    path = Path(arguments[at + 1])
     rest = arguments[:at] + arguments[at + 2 :]
-    command = rest[:1]
+    if at + 1 >= len(arguments) or "--config" in rest:
+        got = "nothing" if at + 1 >= len(arguments) else "several"
+        raise InputError("one TOML file after --config", got=got, remedy="Write --config FILE.toml.")
+    path, command = Path(arguments[at + 1]), rest[:1]
     options = _read(path)
     if command and isinstance(options.get(command[0]), dict):
-        options = options[command[0]]
+        shared = {key: value for key, value in options.items() if not isinstance(value, dict)}
+        options = shared | options[command[0]]
     return [*command, *_flags(options, path), *rest[1:]]
+
+
+def _apart(argument: str) -> list[str]:
+    return argument.split("=", 1) if argument.startswith("--config=") else [argument]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from tightframe.cli.commands import execute
 
         execute(options)
+        # A pipe whose reader has gone shows itself when it is written to, which may be only now.
+        sys.stdout.flush()
     except TightframeError as error:
         sys.stderr.write(f"tightframe: {error}\n")
         raise SystemExit(2) from None

@@ -95,7 +95,7 @@ OTHERS: dict[tuple[str, str], Convention] = {
         Convention(
             "CDNV", "wu-papyan", "mean over i != j of (V_i + V_j) / (2 |mu_i - mu_j|^4)", "wu2024linguistic, exponent 2"
         ),
-        Convention("VCI", "xu-liu", "1 - tr(pinv(S_W + S_B) S_B) / min(d, K-1)", "xu2023quantifying"),
+        Convention("VCI", "xu-liu", f"1 - tr(pinv(S_W + S_B) S_B) / min(d, K-1), {_COUNT}", "xu2023quantifying"),
         Convention(
             "NC2", "etf", "| G/|G| - (I - J/K)/sqrt(K-1) |, G the Gram matrix of mu_k - mu_G", "tirer2022extended"
         ),

@@ -187,6 +187,9 @@ def _chosen(metrics: list[Metric], only: Collection[str]) -> list[Metric]:
 
 def _measured(formula, value: Callable[[], float], floor: float | None) -> Measurement:
     try:
-        return Measurement(value(), formula, floor=floor)
+        number = value()
     except DegenerateError as error:
         return Measurement(None, formula, floor=floor, note=str(error))
+    if math.isinf(number):
+        return Measurement(None, formula, floor=floor, note="infinite: two class directions coincide")
+    return Measurement(number, formula, floor=floor)

@@ -24,7 +24,8 @@ class PairStatistics:
     Args:
         cosine_std: Standard deviation of cos(c_i, c_j): Papyan's equiangularity.
         angle_error: Mean of |cos(c_i, c_j) + 1/(K-1)|: Papyan's maximal angle.
-        log_mean: Mean of log(1/|u_i - u_j|) over unit vectors u: hyperspherical uniformity, log kernel.
+        log_mean: Mean of log(1/|u_i - u_j|) over unit vectors u: hyperspherical uniformity, log kernel. Infinite,
+            with its variance, where two directions coincide (within 1e-6 rad).
         log_variance: Variance of the same: GNC2 of Wu and Papyan.
         cdnv: Class-distance normalised variance; None where only directions were given.
     """
@@ -49,8 +50,7 @@ def class_pairs(means: CentredMeans, *, exponent: int = 1) -> PairStatistics:
         exponent: e; 1 is Galanti's form, 2 that of Wu and Papyan.
 
     Raises:
-        DegenerateError: Two class means coincide or lie in one direction (within 1e-6 rad) from the global mean, or one
-            coincides with it.
+        DegenerateError: Two class means coincide, or one coincides with the global mean.
         InputError: An exponent below 1.
     """
     check_count(exponent, "exponent")
@@ -94,22 +94,18 @@ def _sweep(rows: Tensor, within: Tensor | None, exponent: int) -> PairStatistics
         cosine_std=max(second - first**2, 0.0) ** 0.5,
         angle_error=absolute,
         log_mean=log + _log_inverse_gap(ideal),
-        log_variance=max(log_square - log**2, 0.0),
+        log_variance=max(log_square - log**2, 0.0) if math.isfinite(log) else math.inf,
         cdnv=None if within is None else float(sums[5] / pairs),
     )
 
 
 def _tile_sums(cosine: Tensor, ideal: float, inside: Tensor | None) -> Tensor:
-    """Sums over a tile of (cos - ideal), its square and modulus, and of log(1/|u_i - u_j|) less the ideal, and its square."""
+    """Sums over a tile of (cos - ideal), its square and modulus, and of log(1/|u_i - u_j|) - ideal and its square."""
     values = cosine.flatten() if inside is None else cosine[inside]
     excess = values - ideal
     gap = 2 - 2 * values
     if values.numel() and not float(gap.min()) > _CLOSEST:
-        raise DegenerateError(
-            "class directions that differ",
-            got="two that coincide",
-            remedy="Look for duplicated classes or dead units; the log kernel is infinite there.",
-        )
+        gap = gap.masked_fill(gap <= _CLOSEST, 0.0)
     log = gap.log_().mul_(-0.5).sub_(_log_inverse_gap(ideal))
     return torch.stack([excess.sum(), excess @ excess, excess.abs().sum(), log.sum(), log @ log])
 
@@ -133,5 +129,13 @@ def _tile_cdnv(
     distance = torch.addcmul(
         squares[left, None] + squares[None, right], norms[left, None] * norms[None, right], cosine, value=-2
     )
-    ratio = (within[left, None] + within[None, right]) / (2 * distance.clamp_(min=0) ** exponent)
-    return ratio.sum() if inside is None else ratio[inside].sum()
+    variance = within[left, None] + within[None, right]
+    if inside is not None:
+        distance, variance = distance[inside], variance[inside]
+    if distance.numel() and not float((distance / squares.max()).min()) > _CLOSEST:
+        raise DegenerateError(
+            "class means that differ",
+            got="two that coincide",
+            remedy="Look for duplicated classes or dead units; CDNV is infinite there.",
+        )
+    return (variance / (2 * distance**exponent)).sum()

@@ -14,8 +14,9 @@ from tightframe.collapse.means import Absent, CentredMeans, as_means
 from tightframe.core.checks import check_features, check_labels, kept_rows
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.linalg import ThinBetween, add_gram, complement, mirrored
+from tightframe.core.precision import full_precision
 from tightframe.features.anchored import CACHED, blocks
-from tightframe.features.moments import ClassMoments, full_precision
+from tightframe.features.moments import ClassMoments
 
 _REMEDY = (
     "Class means coincide or are dependent, so pinv(S_B) and NC1 are undefined: use the trace ratio D, or look for "

@@ -47,6 +47,30 @@ def check_features(features: Tensor, name: str = "features") -> Tensor:
     return features if features.dtype in (torch.float32, torch.float64) else features.float()
 
 
+def check_finite(features: Tensor, labels: Tensor, *, batch: int, ignore_index: int | None = None) -> None:
+    """Rows without NaN or inf, ignored ones aside, and small enough for their squares to be summed."""
+    # The sum is a cheap screen: it is finite only if every entry is. Overflow of the sum alone is harmless.
+    if not bool(torch.isfinite(features.sum())):
+        bad = ~torch.isfinite(features).all(dim=1)
+        if ignore_index is not None:
+            bad &= labels != ignore_index
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            kind = "NaN" if bool(torch.isnan(features[row]).any()) else "inf"
+            raise InputError(
+                "features are finite",
+                got=f"{kind} in {int(bad.sum())} of {len(bad)} rows of batch {batch}, first in row {row}",
+                remedy="Look for divergence or overflow in half precision; nothing of this batch was counted.",
+            )
+    largest = float(features.abs().amax()) if features.dtype == torch.float64 and features.numel() else 0.0
+    if 1e145 < largest < float("inf"):
+        raise InputError(
+            "float64 features are below 1e145, where sums of squares overflow",
+            got=f"a largest modulus of {largest} in batch {batch}",
+            remedy="Look for divergence, or rescale; nothing of this batch was counted.",
+        )
+
+
 def check_labels(labels: Tensor, rows: int, classes: int, *, ignore_index: int | None = None) -> Tensor:
     """Integer class indices (n,), each in [0, classes) or equal to `ignore_index`; returned as int64."""
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:

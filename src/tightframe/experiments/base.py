@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightframe.core.errors import InputError
+from tightframe.collapse.summary import CollapseSummary
+from tightframe.core.errors import InputError, TightframeError
 from tightframe.experiments.catalog import Entry
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Claim, Record, series_table
@@ -76,7 +78,7 @@ class Experiment:
 
     def run(
         self, preset: str = "smoke", *, configs: Mapping[str, TrialConfig] | None = None, place: Place | None = None
-    ) -> Record:
+    ) -> Record | None:
         """Run all trials and judge them.
 
         Args:
@@ -85,7 +87,7 @@ class Experiment:
             place: Where to write; a finished run is read back instead of run again when it is resumed.
 
         Returns:
-            The Record, saved in `place.out` if that is given.
+            The Record, saved in `place.out` if that is given; None on all processes but the first.
 
         Raises:
             InputError: Unknown preset, data that are not there, a run directory of another configuration.
@@ -97,20 +99,10 @@ class Experiment:
         fabric = connect(precision=next(iter(configs.values())).train.precision)
         directory = _directory(place, plain, fabric)
         if directory is not None and place.resume and directory.record_path.exists():
-            return directory.load_record()
-        trials = {
-            name: run_trial(
-                config,
-                name=name,
-                data_root=place.data_root,
-                checkpoint=directory and directory.path / f"{name.replace(' ', '-')}.checkpoint.pt",
-                resume=place.resume,
-                workers=place.workers,
-                fabric=fabric,
-                progress=place.progress,
-            )
-            for name, config in configs.items()
-        }
+            return directory.load_record() if fabric.is_global_zero else None
+        trials = _run_trials(configs, place, directory, fabric)
+        if not fabric.is_global_zero:
+            return None
         outcome = self.judge(trials)
         record = Record(
             name=self.entry.name,
@@ -128,7 +120,7 @@ class Experiment:
             started=started,
             seconds=time.perf_counter() - clock,
         )
-        if directory is not None and fabric.is_global_zero:
+        if directory is not None:
             directory.save_record(record)
         return record
 
@@ -142,13 +134,13 @@ def falls(
     identifier: str, trial: Trial, metric: str, *, factor: float, statement: str, source: str, note: str = ""
 ) -> Claim:
     """Claim that a metric of the last training features falls to at most `factor` of its value before training."""
-    before, after = (_value(picture.train.last.measurements[metric].value) for picture in (trial.first, trial.last))
+    before, after = (_last(picture.train, metric) for picture in (trial.first, trial.last))
     return Claim(
         id=identifier,
         statement=f"{statement}: {metric} after training over {metric} before it, training set",
         source=source,
         expected=factor,
-        observed=after / before,
+        observed=after / before if before else math.nan,
         note=f"{metric} {before:.4g} before training, {after:.4g} after {trial.last.epoch} epochs. {note}".strip(),
     )
 
@@ -166,7 +158,7 @@ def collapse_claims(identifier: str, name: str, trial: Trial, source: str) -> li
 
 def test_accuracy(trial: Trial) -> float:
     """Share of correct decisions on the test set after training."""
-    return _value(trial.last.test.decisions["accuracy"].value)
+    return trial.last.test["accuracy"]
 
 
 def test_samples(trial: Trial) -> int:
@@ -174,8 +166,33 @@ def test_samples(trial: Trial) -> int:
     return trial.last.test.last.samples
 
 
-def _value(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _last(summary: CollapseSummary, metric: str) -> float:
+    """A metric of the last features; NaN, which no claim passes, where the data define no value."""
+    measurement = summary.last.measurements.get(metric)
+    return math.nan if measurement is None or measurement.value is None else measurement.value
+
+
+def _run_trials(
+    configs: Mapping[str, TrialConfig], place: Place, directory: RunDirectory | None, fabric: Fabric
+) -> dict[str, Trial]:
+    try:
+        return {
+            name: run_trial(
+                config,
+                name=name,
+                data_root=place.data_root,
+                checkpoint=directory and directory.path / f"{name.replace(' ', '-')}.checkpoint.pt",
+                resume=place.resume,
+                workers=place.workers,
+                fabric=fabric,
+                progress=place.progress,
+            )
+            for name, config in configs.items()
+        }
+    except TightframeError:
+        if directory is not None and fabric.is_global_zero:
+            directory.release()
+        raise
 
 
 def _directory(place: Place, plain: dict[str, Any], fabric: Fabric) -> RunDirectory | None:

@@ -62,6 +62,7 @@ def judge(trials: Mapping[str, Trial]) -> Outcome:
         " The law asks for normalised networks: without batch normalisation the deeper layers of a plain network stop "
         "separating, as the authors of the law note of their own experiments [he2023law]. The lecture does not say so."
     )
+    lines = lines or "No network has three layers with D above zero"
     return Outcome(trials, tuple(claims), f"{lines}." + (remark if "plain" in trials else ""))
 
 

@@ -9,6 +9,7 @@ from tightframe.experiments.base import Experiment, Outcome, collapse_claims, te
 from tightframe.experiments.catalog import entry
 from tightframe.runs.record import Claim
 from tightframe.training.config import TrainConfig
+from tightframe.trials.pictures import shown
 from tightframe.trials.trial import Trial, TrialConfig
 
 _SOURCE = "Q21 and L4, experiments with SGD, Adam and L-BFGS"
@@ -62,7 +63,7 @@ def judge(trials: Mapping[str, Trial]) -> Outcome:
     claims = [claim for name, trial in trials.items() for claim in collapse_claims(f"N4.{name}", name, trial, _SOURCE)]
     claims.append(_generalisation(trials))
     values = "; ".join(
-        f"{name}: NC1 {trial.last.train['NC1']:.2g}, test accuracy {100 * test_accuracy(trial):.2f} %"
+        f"{name}: NC1 {shown(trial.last.train, 'NC1')}, test accuracy {100 * test_accuracy(trial):.2f} %"
         for name, trial in trials.items()
     )
     collapsed = sum(claim.verdict == "passed" for claim in claims[:-1])

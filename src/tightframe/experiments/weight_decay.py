@@ -9,6 +9,7 @@ from tightframe.experiments.base import Experiment, Outcome, collapse_claims, te
 from tightframe.experiments.catalog import entry
 from tightframe.runs.record import Claim
 from tightframe.training.config import TrainConfig
+from tightframe.trials.pictures import shown
 from tightframe.trials.trial import Trial, TrialConfig
 
 _SOURCE = "Q21 and L4, experiment with different weight decays"
@@ -67,7 +68,7 @@ def judge(trials: Mapping[str, Trial]) -> Outcome:
         )
     )
     values = "; ".join(
-        f"decay of {name}: NC1 {trial.last.train['NC1']:.2g}, test accuracy {100 * test_accuracy(trial):.2f} %"
+        f"decay of {name}: NC1 {shown(trial.last.train, 'NC1')}, test accuracy {100 * test_accuracy(trial):.2f} %"
         for name, trial in trials.items()
     )
     return Outcome(trials, tuple(claims), f"{values}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -77,37 +77,44 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 
 
 class PrivateRandomness:
-    """A random stream of its own that begins at the current global state (torch, numpy, random).
+    """A random stream of its own that begins at the current state (torch, numpy, random, and given generators).
 
     Within `with stream():` code draws from this stream, and goes on from there the next time; outside nothing
     has been drawn. Batches keep different randomness, and the caller's generators stay as they were.
     """
 
-    def __init__(self, devices: list[torch.device]) -> None:
-        self._devices = devices
+    def __init__(self, devices: list[torch.device], generators: Iterable[torch.Generator] = ()) -> None:
+        self._devices, self._generators = devices, list(generators)
         self._state: tuple | None = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Draw from this stream inside the block."""
         with preserved_rng(self._devices):
-            outside = random.getstate(), np.random.get_state()
+            outside = random.getstate(), np.random.get_state(), [g.get_state() for g in self._generators]
             try:
                 if self._state is not None:
                     self._set(*self._state)
                 yield
             finally:
                 cuda = [torch.cuda.get_rng_state(device) for device in self._cuda()]
-                self._state = (random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
-                random.setstate(outside[0])
-                np.random.set_state(outside[1])
+                own = [g.get_state() for g in self._generators]
+                self._state = (random.getstate(), np.random.get_state(), own, torch.get_rng_state(), cuda)
+                self._set_outside_torch(*outside)
 
     def _cuda(self) -> list[torch.device]:
         return [device for device in self._devices if device.type == "cuda"]
 
-    def _set(self, python: tuple, numpy: tuple, cpu: torch.Tensor, cuda: list[torch.Tensor]) -> None:
+    def _set_outside_torch(self, python: tuple, numpy: tuple, own: list[torch.Tensor]) -> None:
         random.setstate(python)
         np.random.set_state(numpy)
+        for generator, state in zip(self._generators, own, strict=True):
+            generator.set_state(state)
+
+    def _set(
+        self, python: tuple, numpy: tuple, own: list[torch.Tensor], cpu: torch.Tensor, cuda: list[torch.Tensor]
+    ) -> None:
+        self._set_outside_torch(python, numpy, own)
         torch.set_rng_state(cpu)
         for device, state in zip(self._cuda(), cuda, strict=True):
             torch.cuda.set_rng_state(state, device)

@@ -33,7 +33,7 @@ def stream(
 
     The model runs in evaluation mode without gradients. Between batches nothing is held: hooks, training flags
     and grad mode are back in place, and randomness that the loader draws comes from a stream of its own, so that
-    the caller's generators (torch, numpy, random) stay as they were.
+    the caller's generators (torch, numpy, random, those of a DataLoader) stay as they were.
 
     Batches are `(inputs, labels, ...)`, where inputs are a tensor, a tuple of arguments or a mapping of keyword
     arguments, or a mapping with the labels among its entries; entries that the model's forward does not take are
@@ -83,7 +83,7 @@ def stream(
         shift=shift,
         ignore_index=ignore_index,
     )
-    return _batches(tap, loader, reader, PrivateRandomness(devices))
+    return _batches(tap, loader, reader, PrivateRandomness(devices, _generators_of(loader)))
 
 
 def own_samples(loader: Any) -> int | None:
@@ -96,6 +96,8 @@ def own_samples(loader: Any) -> int | None:
     _refuse_even_batches(batches, loader)
     for sampler in (getattr(batches, "sampler", None), getattr(loader, "sampler", None)):
         if isinstance(sampler, torch.utils.data.DistributedSampler):
+            if batches is None:
+                return _refuse_repeated_batches(sampler)
             return max(0, -(-(len(sampler.dataset) - sampler.rank) // sampler.num_replicas))
     return None
 
@@ -118,6 +120,14 @@ def _batches(
         )
 
 
+def _generators_of(loader: Any) -> list[torch.Generator]:
+    """Generators that decide how a DataLoader shuffles: training that shares them must not see them move."""
+    batches = getattr(loader, "batch_sampler", None)
+    holders = (loader, getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None))
+    found = (getattr(holder, "generator", None) for holder in holders)
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
 def _drawn(loader: Iterable[Any], randomness: PrivateRandomness) -> Iterator[Any]:
     with randomness():
         iterator = iter(loader)
@@ -128,6 +138,16 @@ def _drawn(loader: Iterable[Any], randomness: PrivateRandomness) -> Iterator[Any
             except StopIteration:
                 return
         yield batch
+
+
+def _refuse_repeated_batches(sampler: torch.utils.data.DistributedSampler) -> None:
+    """Where the data set makes the batches, the sampler repeats a batch, and its rows are not to be counted here."""
+    if len(sampler.dataset) % sampler.num_replicas and not sampler.drop_last:
+        raise InputError(
+            f"batches made by the data set that {sampler.num_replicas} processes share evenly",
+            got=f"{len(sampler.dataset)} of them",
+            remedy="Let the DataLoader make the batches (batch_size=), or use as many as the processes share.",
+        )
 
 
 def _refuse_even_batches(batches: Any, loader: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -11,8 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tightframe.core.checks import check_count, check_features, check_labels, check_same_device, kept_rows
+from tightframe.core.checks import check_count, check_features, check_finite, check_labels, check_same_device, kept_rows
 from tightframe.core.errors import InputError
+from tightframe.core.precision import full_precision
 from tightframe.core.typing import ClassCounts, ClassMeans, ClassVector, Square
 from tightframe.features.anchored import AnchoredSums
 from tightframe.features.collective import all_reduce_sums
@@ -168,7 +167,7 @@ class ClassMoments:
         features = check_features(features)
         labels = check_labels(labels, features.shape[0], self.classes, ignore_index=self.ignore_index)
         check_same_device(features, labels, "features and labels")
-        self._check_finite(features, labels)
+        check_finite(features, labels, batch=self._batches, ignore_index=self.ignore_index)
         if self._sums is not None:
             self._check_alike(features.shape[1], features.device)
         return kept_rows(features, labels, self.ignore_index)
@@ -297,40 +296,3 @@ class ClassMoments:
                 got=f"dimension {dimension} on {device}",
                 remedy="Use one ClassMoments per layer, and .to(device) to move one.",
             )
-
-    def _check_finite(self, features: Tensor, labels: Tensor) -> None:
-        largest = float(features.abs().amax()) if features.dtype == torch.float64 and features.numel() else 0.0
-        if 1e145 < largest < float("inf"):
-            raise InputError(
-                "float64 features are below 1e145, where sums of squares overflow",
-                got=f"a largest modulus of {largest} in batch {self._batches}",
-                remedy="Look for divergence, or rescale; nothing of this batch was counted.",
-            )
-        # The sum is a cheap screen: it is finite only if every entry is. Overflow of the sum alone is harmless.
-        if bool(torch.isfinite(features.sum())):
-            return
-        bad = ~torch.isfinite(features).all(dim=1)
-        if self.ignore_index is not None:
-            bad &= labels != self.ignore_index
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
-            kind = "NaN" if bool(torch.isnan(features[row]).any()) else "inf"
-            raise InputError(
-                "features are finite",
-                got=f"{kind} in {int(bad.sum())} of {len(bad)} rows of batch {self._batches}, first in row {row}",
-                remedy="Look for divergence or overflow in half precision; nothing of this batch was counted.",
-            )
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Float32 products in float32: no TF32 or bfloat16 short cuts, no autocast."""
-    precision = torch.get_float32_matmul_precision()
-    try:
-        if precision != "highest":
-            torch.set_float32_matmul_precision("highest")
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if precision != "highest":
-            torch.set_float32_matmul_precision(precision)

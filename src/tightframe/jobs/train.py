@@ -6,13 +6,14 @@ import time
 from dataclasses import fields
 from datetime import UTC, datetime
 
+from tightframe.core.errors import TightframeError
 from tightframe.jobs.options import TrainOptions
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Record, series_table
 from tightframe.runs.store import RunDirectory
 from tightframe.training.config import TrainConfig
 from tightframe.training.fabric import connect
-from tightframe.trials.pictures import trial_panels, trial_tables
+from tightframe.trials.pictures import shown, trial_panels, trial_tables
 from tightframe.trials.trial import TrialConfig, run_trial
 
 
@@ -38,15 +39,21 @@ def train(options: TrainOptions) -> Record | None:
     directory = RunDirectory(options.out)
     if options.resume and directory.record_path.exists():
         return directory.load_record() if fabric.is_global_zero else None
-    trial = run_trial(
-        config,
-        data_root=options.data_root,
-        checkpoint=directory.checkpoint_path,
-        resume=options.resume,
-        workers=options.workers,
-        fabric=fabric,
-        progress=not options.quiet,
-    )
+    try:
+        trial = run_trial(
+            config,
+            data_root=options.data_root,
+            checkpoint=directory.checkpoint_path,
+            resume=options.resume,
+            workers=options.workers,
+            fabric=fabric,
+            progress=not options.quiet,
+        )
+    except TightframeError:
+        # Options that do not fit leave nothing behind, so that the same command can be given again with others.
+        if fabric.is_global_zero:
+            directory.release()
+        raise
     if not fabric.is_global_zero:
         return None
     last = trial.last
@@ -55,8 +62,8 @@ def train(options: TrainOptions) -> Record | None:
         title=f"{config.model} on {config.data}",
         question="How collapsed are the features of this network, layer by layer, as it trains?",
         answer=(
-            f"After {last.epoch} epochs NC1 is {last.train['NC1']:.3g} on the training set and {last.test['NC1']:.3g} "
-            f"on the test set, test accuracy {100 * last.test['accuracy']:.2f} %."
+            f"After epoch {last.epoch}, NC1 is {shown(last.train, 'NC1')} on the training set and "
+            f"{shown(last.test, 'NC1')} on the test set, test accuracy {100 * last.test['accuracy']:.2f} %."
         ),
         config=config.to_dict(),
         preset="defaults",

@@ -139,8 +139,7 @@ def _scatter(panel: Panel, drawing: Drawing) -> alt.Chart | alt.FacetChart:
     ink = {} if "color" in encoding else {"color": channels.FEW[0]}
     points = alt.Chart().mark_point(filled=True, size=22, **ink).encode(**encoding).add_params(*legend)
     if "facet" in drawing.titles:
-        # features grow while a network trains: on shared axes the first epoch would be a dot
-        return _placed(points, panel, drawing, height=FACET_WIDTH).resolve_scale(x="independent", y="independent")
+        return _placed(points, panel, drawing, height=FACET_WIDTH)
     zoom = alt.selection_interval(name="move", bind="scales", translate=_MOVE, zoom=_ZOOM)
     return _placed(points.add_params(zoom), panel, drawing, height=400)
 

@@ -119,6 +119,12 @@ class RunDirectory:
             )
         return stored
 
+    def release(self) -> None:
+        """Free the directory of a run that failed before it left anything but its configuration."""
+        with suppress(OSError):
+            if all(entry.name == CONFIG or entry.name.endswith(_PARTIAL) for entry in self.path.iterdir()):
+                (self.path / CONFIG).unlink(missing_ok=True)
+
     def save_record(self, record: Record) -> None:
         """Write `record.json`, replacing an earlier one in one step."""
         write_atomic(self.record_path, record.to_json())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tightframe.collapse.separation import SeparationFit
+from tightframe.collapse.summary import CollapseSummary
 from tightframe.geometry.frames import ideal_gram
 from tightframe.runs.record import Panel, Table
 from tightframe.trials.trial import Picture, Trial
@@ -25,7 +25,12 @@ def trial_tables(trials: Mapping[str, Trial]) -> dict[str, Table]:
 def trial_panels(trials: Mapping[str, Trial]) -> list[Panel]:
     """Panels over the series and the tables of `trial_tables`."""
     several = len(trials) > 1
-    panels = [
+    return [*_training_panels(several), *_depth_panels(several), *_picture_panels()]
+
+
+def _training_panels(several: bool) -> list[Panel]:
+    """Collapse and accuracy over the epochs."""
+    return [
         Panel(
             kind="curves",
             title="Variability of the last features",
@@ -59,6 +64,12 @@ def trial_panels(trials: Mapping[str, Trial]) -> list[Panel]:
             color="run" if several else "split",
             where={"metric": "accuracy"},
         ),
+    ]
+
+
+def _depth_panels(several: bool) -> list[Panel]:
+    """The layers after training, and over the epochs."""
+    return [
         Panel(
             kind="layers",
             title="Separation layer by layer",
@@ -82,6 +93,12 @@ def trial_panels(trials: Mapping[str, Trial]) -> list[Panel]:
             y_scale="log",
             where={"metric": "NC1", "split": "train"},
         ),
+    ]
+
+
+def _picture_panels() -> list[Panel]:
+    """Class means and features as they lie."""
+    return [
         Panel(
             kind="matrix",
             title="Class means beside the ideal simplex",
@@ -103,12 +120,11 @@ def trial_panels(trials: Mapping[str, Trial]) -> list[Panel]:
             facet="when",
         ),
     ]
-    return panels
 
 
-def separation_fits(trial: Trial) -> dict[str, SeparationFit | None]:
-    """The line of log D over depth after training, by split."""
-    return {"train": trial.last.train.separation, "test": trial.last.test.separation}
+def shown(summary: CollapseSummary, metric: str) -> str:
+    """A metric of the last features as text: "undefined" where the data define no value."""
+    return str(summary.last.measurements.get(metric, "undefined"))
 
 
 def _layers(trials: Mapping[str, Trial]) -> Table:

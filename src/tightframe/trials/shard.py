@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tightframe.core.errors import InputError
 from tightframe.training.batches import read_batches
 
 
@@ -22,6 +23,9 @@ class Shard:
         processes: How many processes there are.
         workers: Loader processes, for data sets that decode while they are read.
         batch_size: Samples per batch.
+
+    Raises:
+        InputError: No samples per batch, or a negative number of workers.
     """
 
     dataset: Dataset
@@ -29,6 +33,14 @@ class Shard:
     processes: int = 1
     workers: int = 0
     batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.workers < 0:
+            raise InputError(
+                "at least one sample per batch, and 0 or more workers",
+                got=f"batch_size={self.batch_size}, workers={self.workers}",
+                remedy="Use batch_size=512 and workers=0.",
+            )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         own = torch.arange(self.rank, len(self.dataset), self.processes)

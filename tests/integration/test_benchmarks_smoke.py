@@ -1,0 +1,83 @@
+"""Every benchmark runs at toy sizes and writes the table that its readers expect."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+TABLES = {
+    "accuracy.moments": (
+        "accuracy",
+        ["| std | order | batch | 1 worker |", "| bar met | raw float32 |", "| std | batch | N = "],
+    ),
+    "speed.moments_update": ("moments_update", ["| d | K | mode | bare GEMM (s) | update (s) | ratio | bar met |"]),
+    "speed.metrics": ("metrics", ["| threads | CPU (s) | wall (s) | bar met |", "| NC1 |", "| bias collapse |"]),
+    "speed.wide_layers": ("wide_layers", ["| d | N | CPU (s) | memory (MB) | bar | met |"]),
+    "speed.vocabulary": (
+        "vocabulary",
+        ["| mode | update (s) | D (s) | NC2 (s) | equinorm (s) | peak (GiB) | bar met |"],
+    ),
+    "races.measuring_tools": (
+        "races",
+        ["| tool | CPU (s) | memory (MB) | NC1 |", "Absent, so skipped: rhubarbwu/neural-"],
+    ),
+    "races.right_or_wrong": (
+        "right_or_wrong",
+        ["| case | definition | tightframe |", "Absent, so skipped: rhubarbwu/neural-"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    @cache
+    def run_benchmark(name):
+        folder = tmp_path_factory.mktemp("results")
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--out", str(folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        table = (folder / f"{TABLES[name][0]}.md").read_text()
+        assert table == done.stdout.removesuffix("\n")
+        return table
+
+    return run_benchmark
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
+@pytest.mark.parametrize("name", TABLES)
+def test_a_benchmark_writes_its_table(name, run):
+    table = run(name)
+    for part in (f"Command: `python -m benchmarks.{name}", "- Machine: ", "- Versions: Python ", *TABLES[name][1]):
+        assert part in table
+    for line in re.findall(r"^\| --- .*$", table, flags=re.MULTILINE):
+        assert re.fullmatch(r"\|( --- \|)+", line)
+    assert str(ROOT) not in table
+
+
+def test_accuracy_meets_its_bar_even_at_toy_size(run):
+    rows = [
+        line for line in run("accuracy.moments").splitlines() if re.match(r"\| [\d.]+ \| (shuffled|sorted|rev)", line)
+    ]
+    assert len(rows) == 3 * 3 * 2
+    assert all("| yes |" in row for row in rows)
+
+
+def test_tightframe_is_right_in_every_case(run):
+    rows = [line.split("|") for line in run("races.right_or_wrong").splitlines() if re.match(r"\| (NC|CDNV)", line)]
+    assert len(rows) == 12
+    assert all("wrong" not in cells[3] for cells in rows)
+
+
+def test_a_quick_run_without_a_folder_writes_nothing():
+    before = sorted((ROOT / "benchmarks" / "results").glob("*"))
+    command = [sys.executable, "-m", "benchmarks.speed.moments_update", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "| d | K |" in done.stdout
+    assert sorted((ROOT / "benchmarks" / "results").glob("*")) == before
