@@ -95,6 +95,20 @@ def test_a_batch_in_error_loses_nothing(forward):
     assert_values(metric.compute(), expected(features, labels))
 
 
+@pytest.mark.parametrize("forward", [False, True])
+def test_validation_in_inference_mode_may_be_followed_by_more(forward):
+    features, labels = samples()
+    metric, other = NeuralCollapse(K, features=D, metrics=ALL), NeuralCollapse(K, features=D, metrics=ALL)
+    feed = metric if forward else metric.update
+    other.update(features[:20], labels[:20])
+    with torch.inference_mode():
+        feed(features[20:60] * 1, labels[20:60] * 1)
+        metric.compute()
+        metric.merge_state(other)
+    feed(features[60:], labels[60:])
+    assert_values(metric.compute(), expected(features, labels))
+
+
 @pytest.mark.parametrize("as_state", [False, True])
 def test_merge_state_is_the_union(as_state):
     features, labels = samples()
@@ -262,6 +276,12 @@ def test_names_of_metrics_are_checked_when_the_metric_is_built():
         NeuralCollapse(1, features=D)
     with pytest.raises(InputError, match="features is an integer"):
         NeuralCollapse(K, features=0)
+    with pytest.raises(InputError, match='undefined is "error" or "omit"'):
+        NeuralCollapse(K, features=D, undefined="drop")
+    with pytest.raises(InputError, match='absent is "error" or "drop"'):
+        NeuralCollapse(K, features=D, absent="omit")
+    with pytest.raises(InputError, match='mode is "full" or "trace"'):
+        NeuralCollapse(K, features=D, mode="auto")
 
 
 def test_compute_without_samples_is_refused():

@@ -64,6 +64,9 @@ def test_values_are_the_literal_definitions(counts):
     assert all(math.isfinite(m.value) for m in layer.measurements.values())
     assert (layer.layer, layer.classes, layer.features, layer.samples) == ("x", classes, D, sum(counts))
     assert layer["NC1"] == pytest.approx(literal.nc1(), rel=1e-9)
+    head = {name: value.double().numpy() for name, value in linear(classes).items()}
+    at_centre = head["bias"] + head["weight"] @ literal.centre()
+    assert layer["bias collapse"] == pytest.approx((at_centre**2).sum() ** 0.5, rel=1e-10)
     assert layer["D"] == pytest.approx(literal.within().trace() / literal.between().trace(), rel=1e-10)
 
 

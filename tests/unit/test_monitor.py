@@ -87,14 +87,15 @@ def test_train_and_test_are_told_apart():
 
 @pytest.mark.parametrize("size", [1, 7, 96])
 def test_nc4_accuracy_and_loss_are_their_definitions_with_the_bias(size):
-    torch.manual_seed(5)
-    head = nn.Linear(D, K)
-    with torch.no_grad():
-        head.bias.copy_(torch.tensor([3.0, -1.0, 0.0, 0.5]))
     features, labels = data()
+    means = torch.stack([features[labels == k].double().mean(0) for k in range(K)])
+    head = nn.Linear(D, K)
+    with torch.no_grad():  # decides like the nearest mean, but for a part of its bias
+        head.weight.copy_(means)
+        head.bias.copy_(torch.tensor([2.0, -1.0, 0.0, 0.5]) - means.square().sum(1) / 2)
     summary = measure(nn.Sequential(head), list(batches(features, labels, size)))
     logits = features @ head.weight.T + head.bias
-    means = torch.stack([features[labels == k].double().mean(0) for k in range(K)])
+    assert logits.argmax(1).bincount(minlength=K).min() > 5
     nearest = torch.tensor([int((means - h).norm(dim=1).argmin()) for h in features.double()])
     assert summary["NC4"] == pytest.approx(float((nearest != logits.argmax(1)).double().mean()), abs=1e-12)
     without_bias = (features @ head.weight.T).argmax(1)
@@ -407,3 +408,26 @@ def test_rows_of_batches_made_by_the_data_set_are_all_counted():
         else:
             with pytest.raises(InputError, match="share evenly; got 3 of them"):
                 measure(Mlp(), shared)
+
+
+def test_updates_inside_and_outside_of_inference_mode_may_be_mixed():
+    features, labels = data()
+    monitor, expected = Monitor(K, bootstrap=2), Monitor(K, bootstrap=2)
+    for i, (h, y) in enumerate(batches(features, labels)):
+        with torch.inference_mode(i % 2 == 0):
+            monitor.update(h * 1, y * 1, logits=h[:, :K] * 1)
+        expected.update(h, y, logits=h[:, :K])
+    assert monitor.compute().to_dict() == expected.compute().to_dict()
+
+
+@pytest.mark.parametrize("wrong", [{"absent": "omit"}, {"bootstrap": 1}, {"bootstrap": -3}])
+def test_options_are_checked_before_the_data_are_read(wrong):
+    class Once:
+        def __iter__(self):
+            yield data()
+            pytest.fail("read on")
+
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        measure(Mlp(), Once(), **wrong)
+    with pytest.raises(InputError, match='mode is "auto", "full" or "trace"'):
+        Monitor(K, mode="dual")

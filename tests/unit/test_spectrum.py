@@ -39,7 +39,7 @@ def test_spectra_are_those_of_the_dense_covariances(counts, dimension):
     assert np.allclose(found, between, rtol=1e-10, atol=1e-13)
     within = np.linalg.eigvalsh(reference.within())[::-1]
     assert np.allclose(within_spectrum(moments), within, rtol=1e-10)
-    assert participation_ratio(moments) == pytest.approx(within.sum() ** 2 / (within**2).sum(), rel=1e-11)
+    assert participation_ratio(CentredMeans(moments)) == pytest.approx(within.sum() ** 2 / (within**2).sum(), rel=1e-11)
 
 
 def test_spectra_are_never_negative():
@@ -94,7 +94,7 @@ def test_what_has_no_rank():
 def test_features_that_do_not_vary():
     collapsed = moments_of(torch.eye(3, dtype=torch.float64), torch.arange(3))
     with pytest.raises(DegenerateError, match="vary within classes"):
-        participation_ratio(collapsed)
+        participation_ratio(CentredMeans(collapsed))
     with pytest.raises(DegenerateError, match="features that vary; got a constant"):
         variability_index(CentredMeans(moments_of(torch.ones(6, 2), torch.arange(6) % 3)))
 
@@ -105,3 +105,15 @@ def test_features_that_do_not_vary():
 def test_trace_mode_has_no_spectrum(measure):
     with pytest.raises(InputError, match='mode="trace"'):
         measure(moments_of(*gaussian_classes([5] * 3, 4, seed=6), mode="trace"))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_features_that_do_not_vary_have_neither_rank_nor_index(value, dtype):
+    moments = ClassMoments(3)
+    for rows in (7, 64, 19):
+        moments.update(torch.full((rows, 5), value, dtype=dtype), torch.arange(rows) % 3)
+    with pytest.raises(DegenerateError, match="vary"):
+        participation_ratio(CentredMeans(moments))
+    with pytest.raises(DegenerateError, match="vary"):
+        variability_index(CentredMeans(moments))

@@ -17,8 +17,9 @@ from tightframe.features.moments import ClassMoments
 
 # Up to this many classes a K x K matrix is formed; beyond, the d x d identities are used.
 DENSE = 4096
-# Rows are walked over in blocks of this many elements, 16 MB of float64.
-_BLOCK = 1 << 21
+# Rows are walked over in blocks of this many elements, 64 MB of float64: so large that an allocator returns each at
+# once instead of scattering it over a growing heap.
+_BLOCK = 1 << 23
 
 Centre = Literal["sample", "class"]
 Absent = Literal["error", "drop"]
@@ -82,12 +83,12 @@ class CentredMeans:
         first = self._rows(0, 1)[0]
         total = torch.zeros_like(first)
         for start, stop in self.ranges():
-            total += self.weights[start:stop] @ (self._rows(start, stop) - first)
+            total += self.weights[start:stop] @ self._rows(start, stop).sub_(first)
         return first + total
 
     def rows(self, start: int, stop: int) -> ClassMeans:
         """Centred means of classes start..stop-1 (among those present)."""
-        return self._rows(start, stop) - self.origin
+        return self._rows(start, stop).sub_(self.origin)
 
     @cached_property
     def all(self) -> ClassMeans:
@@ -132,6 +133,7 @@ class CentredMeans:
         return self.moments.scatter.double()
 
     def _rows(self, start: int, stop: int) -> ClassMeans:
+        """Means of classes start..stop-1 among those present, newly made: callers may write to them."""
         if self._complete:
             return self.moments.mean_rows(start, stop).double()
         index = self.index[start:stop]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,7 @@ from tightframe.collapse.outputs import Outputs, summed
 from tightframe.collapse.separation import SeparationFit, fit_separation
 from tightframe.collapse.summary import CollapseSummary, LayerCollapse, Measurement
 from tightframe.collapse.variability import WideVariability
-from tightframe.core.checks import check_features, check_labels, kept_rows
+from tightframe.core.checks import check_count, check_features, check_labels, kept_rows
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.features.cache import RowCache
 from tightframe.features.extract import stream
@@ -118,6 +118,9 @@ class Monitor:
         decisions: Keep rows for NC4 (needs logits), and for NC1 of layers in mode "trace".
         bootstrap: Number of bootstrap replicates.
 
+    Raises:
+        InputError: An argument out of its range.
+
     Example:
         >>> import torch
         >>> monitor = Monitor(classes=2)
@@ -137,6 +140,15 @@ class Monitor:
         decisions: bool = True,
         bootstrap: int = 0,
     ) -> None:
+        check_count(classes, "classes", least=2)
+        if bootstrap:
+            check_count(bootstrap, "bootstrap", least=2)
+        if absent not in get_args(Absent) or mode not in ("auto", *get_args(Mode)):
+            raise InputError(
+                'absent is "error" or "drop", mode is "auto", "full" or "trace"',
+                got=f"{absent=}, {mode=}",
+                remedy="Use one of them.",
+            )
         self.classes, self.mode, self.ignore_index, self.absent = classes, mode, ignore_index, absent
         self.decisions, self.bootstrap = decisions, bootstrap
         self.moments: dict[str, ClassMoments] = {}

@@ -57,7 +57,7 @@ class Outputs:
 
     def add(self, predicted: Tensor, totals: Tensor, *, keep: bool) -> None:
         """Count what `outcome` returned, and put the decisions aside if asked to."""
-        self._totals += totals
+        self._totals = self._totals + totals
         if keep:
             self.predicted.append(predicted)
 

@@ -58,11 +58,10 @@ def effective_rank(eigenvalues: Tensor) -> float:
 
 def participation_ratio(means: CentredMeans) -> float:
     """Effective dimension of the within-class scatter, tr(S)^2 / |S|_F^2, without an eigendecomposition."""
-    square = float(means.scatter.square().sum())
     trace = float(means.scatter.trace())
-    if not (square > 0 and trace > 0):
+    if not trace > _rounding(means):
         raise DegenerateError("features that vary within classes", got="scatter 0", remedy="Collapse is complete here.")
-    return trace**2 / square
+    return trace**2 / float(means.scatter.square().sum())
 
 
 def variability_index(means: CentredMeans) -> float:
@@ -84,12 +83,19 @@ def variability_index(means: CentredMeans) -> float:
     for start, stop in means.ranges():
         rows = means.rows(start, stop) * weights[start:stop, None].sqrt()
         linalg.add_gram(total, rows)
+    if not float(total.trace()) * means.total > _rounding(means):
+        raise DegenerateError("features that vary", got="a constant", remedy="Look for dead units.")
     lower = _cholesky(linalg.mirrored(total))
     explained = 0.0
     for start, stop in means.ranges():
         rows = means.rows(start, stop) * weights[start:stop, None].sqrt()
         explained += float(torch.linalg.solve_triangular(lower, rows.T, upper=False).square().sum())
     return min(1.0, max(0.0, 1 - explained / min(means.features, means.classes - 1)))
+
+
+def _rounding(means: CentredMeans) -> float:
+    """Sum of squares that float64 rounding alone leaves of features which do not vary."""
+    return means.total * float(1e-14 * torch.linalg.vector_norm(means.origin)) ** 2
 
 
 def _cholesky(covariance: Tensor) -> Tensor:

@@ -85,10 +85,10 @@ def _depth_claims(name: str, trial: Trial) -> list[Claim]:
         ),
         Claim(
             id=f"N16.{name}.linear",
-            statement=f"log D falls about linearly with depth, {name}: R^2 of the straight line",
+            statement=f"log D falls about linearly with depth, {name}: R^2 of the line, 0 where it does not fall",
             source=_SOURCE,
             expected=_STRAIGHT,
-            observed=None if fit is None else fit.r_squared,
+            observed=None if fit is None else fit.r_squared * (fit.slope < 0),
             relation=">=",
             note=where if fit is not None else "needs at least three layers with D above zero",
         ),

@@ -52,7 +52,7 @@ _PAPER_LBFGS = {"lr": 0.1, "batch_size": 1000}
 
 PRESETS = {
     "smoke": _three(_SMOKE, adam_lr=1e-3, adam_decay=1e-3, lbfgs={"lr": 1.0, "batch_size": 2048, "epochs": 40}),
-    "quick": _three(_QUICK, adam_lr=1e-3, adam_decay=1e-3, lbfgs={"lr": 1.0, "batch_size": 10_000, "epochs": 40}),
+    "quick": _three(_QUICK, adam_lr=1e-3, adam_decay=1e-3, lbfgs={"lr": 1.0, "batch_size": 10_000, "epochs": 30}),
     "paper": _three(_PAPER, **_PAPER_ADAM, lbfgs=_PAPER_LBFGS),
     "paper-mnist": _three(replace(_PAPER, data="mnist"), **_PAPER_ADAM, lbfgs=_PAPER_LBFGS),
 }

@@ -35,8 +35,9 @@ class ClassMoments:
     most 2.5 bits are ever lost.
 
     The state is float64, or float32 on a device without float64 (Apple MPS), where NC1 keeps a relative error below
-    1e-4 up to a million samples; `dtype` chooses explicitly. The GEMM runs in the precision of the features:
-    float32 for float16, bfloat16 and float32 (TF32 and autocast are switched off around it), float64 for float64.
+    1e-6 up to a million samples (benchmarks/results/accuracy.md); `dtype` chooses explicitly. The GEMM runs in the
+    precision of the features: float32 for float16, bfloat16 and float32 (TF32 and autocast are switched off around
+    it), float64 for float64.
 
     Args:
         classes: Number K of classes, at least 2.
@@ -76,6 +77,7 @@ class ClassMoments:
         self._sums: AnchoredSums | None = None
 
     @classmethod
+    @torch.inference_mode(False)
     def from_statistics(
         cls, count: Tensor, mean: Tensor, *, within: Tensor, scatter: Tensor | None = None
     ) -> ClassMoments:
@@ -231,6 +233,7 @@ class ClassMoments:
         meta = {"version": 1, "classes": self.classes, "mode": self.mode, "batches": self._batches}
         return meta | {name: value.clone() for name, value in self._tensors().items()}
 
+    @torch.inference_mode(False)
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; the restored object goes on bit for bit.
 

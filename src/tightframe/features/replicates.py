@@ -41,7 +41,7 @@ class GroupedMoments:
         for index, group in enumerate(self.groups):
             rows = order[share == index]
             group.update(features[rows], labels[rows])
-        self._seen += sizes
+        self._seen = self._seen + sizes
 
     def total(self) -> ClassMoments:
         """Moments of all rows."""

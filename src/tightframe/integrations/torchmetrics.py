@@ -72,10 +72,12 @@ class NeuralCollapse(Metric):
         self._size = packed_size(**self._shape)
         none_yet = torch.zeros(self._size, dtype=torch.float64)
         self.add_state("statistics", none_yet, dist_reduce_fx=partial(merged, **self._shape))
-        # A layer of two classes, only to refuse names of metrics that there are none of.
+        # A layer of two classes, only to refuse what could not be computed later.
         sample = ClassMoments(2, mode)
         sample.update(torch.eye(2), torch.arange(2))
-        evaluate_layer(sample, weight=None if classifier is None else torch.eye(2), only=self.metrics)
+        evaluate_layer(sample, weight=None if classifier is None else torch.eye(2), absent=absent, only=self.metrics)
+        if undefined not in ("error", "omit"):
+            raise InputError('undefined is "error" or "omit"', got=repr(undefined), remedy="Use one of the two.")
 
     @property
     def statistics(self) -> Tensor:

@@ -138,7 +138,7 @@ class RunDirectory:
         return _load(self.record_path)
 
     def _check_config(self, config: dict[str, Any]) -> None:
-        stored = self.config()
+        stored, config = _flat(self.config()), _flat(config)
         differing = sorted(key for key in {*stored, *config} if stored.get(key, _ABSENT) != config.get(key, _ABSENT))
         if differing:
             changes = "; ".join(f"{key}: {_show(stored, key)} then, {_show(config, key)} now" for key in differing)
@@ -201,6 +201,14 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
             got=str(error),
             remedy="Convert paths to text and numbers to finite ones.",
         ) from error
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots, so that a difference is named and not the whole around it."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if value and isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 _ABSENT = object()

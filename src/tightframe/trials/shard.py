@@ -43,5 +43,5 @@ class Shard:
             )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        own = torch.arange(self.rank, len(self.dataset), self.processes)
+        own = torch.arange(len(self.dataset))[self.rank :: self.processes]
         return iter(read_batches(self.dataset, own.split(self.batch_size), workers=self.workers))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tightframe.collapse.means import CentredMeans
 from tightframe.collapse.monitor import measure
 from tightframe.collapse.summary import CollapseSummary
+from tightframe.core.errors import InputError
 from tightframe.core.rng import preserved_rng
 from tightframe.data.images import ImageData
 from tightframe.data.source import load
@@ -58,7 +59,8 @@ class TrialConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, nested, as a Record keeps them."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        plain = asdict(self)
+        return plain | {"train": plain["train"] | {"milestones": list(self.train.milestones)}}
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,16 @@ def run_trial(
         A Trial; its rows follow `runs.record.SERIES_COLUMNS`.
 
     Raises:
-        InputError: Unknown data, model or layers; files missing; a checkpoint of another configuration.
+        InputError: Unknown data, model or layers; files missing; too few observations; a checkpoint of another
+            configuration.
         DegenerateError: Training diverged.
     """
     data = load(config.data, root=data_root, limit=config.limit, size=config.size)
     fabric = connect(precision=config.train.precision) if fabric is None else fabric
     watcher = _Watcher(config, data, fabric, workers)
+    when = observed_epochs(config.train.epochs, config.observations)
     model = initial_model(config, data).to(fabric.device)
     first = watcher.picture(model, 0)
-    when = observed_epochs(config.train.epochs, config.observations)
     result = fit(
         model,
         data.train,
@@ -154,12 +157,21 @@ def initial_model(config: TrialConfig, data: ImageData) -> nn.Module:
 def observed_epochs(epochs: int, count: int) -> frozenset[int]:
     """Epoch 0, the last one, and up to `count` in all, spaced evenly in log(epoch).
 
+    Raises:
+        InputError: `count` is below two.
+
     Example:
         >>> sorted(observed_epochs(100, 4))
         [0, 1, 10, 100]
     """
-    steps = max(count - 2, 1)
-    return frozenset({0, epochs, *(round(epochs ** (step / steps)) for step in range(steps + 1))})
+    if count < 2:
+        raise InputError(
+            "at least two observations, before and after training",
+            got=f"observations={count}",
+            remedy="Use 24, or 2 for these two.",
+        )
+    steps = count - 2
+    return frozenset({0, epochs, *(round(epochs ** (step / steps)) for step in range(steps + 1) if steps)})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,27 @@
+"""Going through the command line inside a test: what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tightframe.cli.main import main
+
+
+def printed(capsys, *arguments):
+    """The JSON that `tightframe measure` prints."""
+    capsys.readouterr()
+    main(["measure", *map(str, arguments), "--format", "json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, *arguments) -> str:
+    """The message about arguments that must be refused: status 2, nothing on stdout, no traceback."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert (end.value.code, out) == (2, "")
+    assert "Traceback" not in err
+    return err
