@@ -6,7 +6,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Small matrices: one thread per process is fastest, and keeps parallel tests from fighting over cores.
 TEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
 
-.PHONY: help setup demo test test-slow bench report clean
+BENCHMARKS := accuracy.moments speed.moments_update speed.metrics speed.wide_layers speed.vocabulary \
+	races.right_or_wrong races.measuring_tools
+
+.PHONY: help setup demo test test-slow bench clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -25,7 +28,7 @@ test-slow: $(VENV)/.installed-dev  ## Run the tests that take minutes.
 	$(TEST) -m slow
 
 bench: $(VENV)/.installed-dev  ## Measure speed and accuracy; writes benchmarks/results.
-	$(BIN)/python benchmarks/run_all.py
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:  ## Remove the environment, caches and the demo.
 	rm -rf $(VENV) runs/demo .pytest_cache .ruff_cache .hypothesis

@@ -17,9 +17,9 @@ from tightframe.features.moments import ClassMoments
 
 # Up to this many classes a K x K matrix is formed; beyond, the d x d identities are used.
 DENSE = 4096
-# Rows are walked over in blocks of this many elements, 64 MB of float64: so large that an allocator returns each at
-# once instead of scattering it over a growing heap.
-_BLOCK = 1 << 23
+# Rows are walked over in blocks of this many elements, 4 MB of float64, which stay in the cache; of up to eight times
+# as many where features are wide, for adding up a d x d product would else take longer than making it.
+_BLOCK = 1 << 19
 
 Centre = Literal["sample", "class"]
 Absent = Literal["error", "drop"]
@@ -106,14 +106,17 @@ class CentredMeans:
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Ranges of classes that make a block."""
-        step = max(1, _BLOCK // self.features)
+        step = max(1, _BLOCK // self.features, min(self.features // 4, 8 * _BLOCK // self.features))
         for start in range(0, self.classes, step):
             yield start, min(start + step, self.classes)
 
     @cached_property
     def norms(self) -> ClassVector:
         """Norms |c_k| (k,)."""
-        return torch.cat([torch.linalg.vector_norm(self.rows(*r), dim=1) for r in self.ranges()])
+        norms = torch.empty_like(self.count)
+        for start, stop in self.ranges():
+            norms[start:stop] = torch.linalg.vector_norm(self.rows(start, stop), dim=1)
+        return norms
 
     @cached_property
     def within(self) -> ClassVector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -16,7 +16,6 @@ from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.linalg import add_gram, mirrored
 
 Target = Literal["etf", "of"]
-Blocks = Callable[[], Iterator[Tensor]]
 
 
 def check_target(target: str) -> None:
@@ -45,7 +44,7 @@ def feature_distance(means: CentredMeans, target: Target = "etf") -> float:
     check_target(target)
     if means.classes > DENSE:
         rows = means.rows if target == "etf" else means.uncentred
-        return gram_distance(lambda: (rows(*r) for r in means.ranges()), target)
+        return _blocked_distance((rows(*r) for r in means.ranges()), target)
     if target == "etf":
         return frame_distance(means.gram, target)
     shift = means.all @ means.origin
@@ -57,7 +56,9 @@ def classifier_distance(weight: Tensor, *, centre: bool = False) -> float:
     rows = weight.detach().double()
     if centre:
         rows = rows - rows.mean(0)
-    return gram_distance(lambda: iter([rows]), "etf")
+    if len(rows) > DENSE:
+        return _blocked_distance([rows], "etf")
+    return frame_distance(linalg.gram(rows.T), "etf")
 
 
 def distance_floor(classes: int, features: int, target: Target = "etf") -> float:
@@ -88,25 +89,6 @@ def equinorm(norms: Tensor, *, unbiased: bool = False) -> float:
     return float(norms.std(correction=int(unbiased))) / mean
 
 
-def gram_distance(rows: Blocks, target: Target) -> float:
-    """Distance of the normalised Gram matrix of the rows to the normalised Gram matrix of the target frame.
-
-    Up to `DENSE` classes the matrices are formed, which keeps all digits near zero. Beyond, the identity
-    |G/|G| - T|^2 = 2 - 2 <G, T>/|G| needs traces and a d x d matrix only; its absolute error is about 1e-8.
-    """
-    classes = sum(len(block) for block in rows())
-    if classes <= DENSE:
-        stacked = torch.cat(list(rows()))
-        return frame_distance(linalg.gram(stacked.T), target)
-    first = next(rows())
-    square, total = first.new_zeros(first.shape[1], first.shape[1]), torch.zeros_like(first[0])
-    for block in rows():
-        add_gram(square, block)
-        total += block.sum(0)
-    inner = square.trace() - (total @ total / classes if target == "etf" else 0.0)
-    return identity_distance(inner, torch.linalg.matrix_norm(mirrored(square)), classes, target)
-
-
 def frame_distance(gram: Tensor, target: Target) -> float:
     """| G/|G| - T | with T the unit-norm Gram matrix of the target frame, from a (k, k) matrix G."""
     norm = _norm(torch.linalg.matrix_norm(gram))
@@ -123,6 +105,22 @@ def identity_distance(inner: Tensor, norm: Tensor, classes: int, target: Target)
     """The same from <G, I - J/K> (or <G, I>) and |G|."""
     size = (classes - 1 if target == "etf" else classes) ** 0.5
     return max(0.0, float(2 - 2 * inner / (size * _norm(norm)))) ** 0.5
+
+
+def _blocked_distance(blocks: Iterable[Tensor], target: Target) -> float:
+    """Distance of the Gram matrix of many rows, in blocks, to the target frame, without a K x K matrix.
+
+    |G/|G| - T|^2 = 2 - 2 <G, T>/|G| needs traces and a d x d matrix only; its absolute error is about 1e-8, which is
+    why up to `DENSE` classes the matrices themselves are compared.
+    """
+    classes, square, total = 0, None, 0.0
+    for block in blocks:
+        square = block.new_zeros(block.shape[1], block.shape[1]) if square is None else square
+        add_gram(square, block)
+        total += block.sum(0)
+        classes += len(block)
+    inner = square.trace() - (total @ total / classes if target == "etf" else 0.0)
+    return identity_distance(inner, torch.linalg.matrix_norm(mirrored(square)), classes, target)
 
 
 def _norm(norm: Tensor) -> Tensor:

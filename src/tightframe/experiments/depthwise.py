@@ -58,12 +58,15 @@ def judge(trials: Mapping[str, Trial]) -> Outcome:
         for name, fit in fits.items()
         if fit is not None
     )
+    verdicts = {claim.id: claim.verdict for claim in claims}
     remark = (
-        " The law asks for normalised networks: without batch normalisation the deeper layers of a plain network stop "
-        "separating, as the authors of the law note of their own experiments [he2023law]. The lecture does not say so."
+        " Here the law needs normalised networks, a condition that the lecture does not state: without batch "
+        "normalisation log D leaves the line (the authors of the law say so of their own experiments [he2023law])."
+        if (verdicts.get("N16.normalised.linear"), verdicts.get("N16.plain.linear")) == ("passed", "failed")
+        else ""
     )
     lines = lines or "No network has three layers with D above zero"
-    return Outcome(trials, tuple(claims), f"{lines}." + (remark if "plain" in trials else ""))
+    return Outcome(trials, tuple(claims), f"{lines}.{remark}")
 
 
 def _depth_claims(name: str, trial: Trial) -> list[Claim]:
@@ -72,7 +75,8 @@ def _depth_claims(name: str, trial: Trial) -> list[Claim]:
     usable = len(ratios) >= 3 and all(ratios)
     fit = trial.last.train.separation
     values = ", ".join("undefined" if value is None else f"{value:.3g}" for value in ratios)
-    where = f"D on the training set from layer to layer: {values}"
+    accuracy = trial.last.train.decisions.get("accuracy", "undefined")
+    where = f"D on the training set from layer to layer: {values}; training accuracy {accuracy}"
     rises = sum(later >= earlier for earlier, later in pairwise(ratios)) if usable else None
     return [
         Claim(

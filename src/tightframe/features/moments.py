@@ -35,9 +35,8 @@ class ClassMoments:
     most 2.5 bits are ever lost.
 
     The state is float64, or float32 on a device without float64 (Apple MPS), where NC1 keeps a relative error below
-    1e-6 up to a million samples (benchmarks/results/accuracy.md); `dtype` chooses explicitly. The GEMM runs in the
-    precision of the features: float32 for float16, bfloat16 and float32 (TF32 and autocast are switched off around
-    it), float64 for float64.
+    1e-6 up to a million samples (benchmarks/results/accuracy.md); `dtype` chooses explicitly. The GEMM runs in float64
+    for float64 features, else in float32 (TF32 and autocast are switched off around it).
 
     Args:
         classes: Number K of classes, at least 2.

@@ -1,0 +1,1 @@
+"""Benchmarks of tightframe; see README.md beside this file."""
