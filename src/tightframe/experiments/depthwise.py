@@ -8,44 +8,19 @@ from itertools import pairwise
 
 from tightframe.experiments.base import Experiment, Outcome
 from tightframe.experiments.catalog import entry
+from tightframe.experiments.settings import DIGITS, FASHION_MLP, FASHION_RESNET, PAPER
 from tightframe.runs.record import Claim
-from tightframe.training.config import TrainConfig
-from tightframe.trials.trial import Trial, TrialConfig
+from tightframe.trials.trial import Trial
 
 _SOURCE = "L6, progressive separation; TB, figures 6 to 8"
 _STRAIGHT = 0.9
-
-_SMOKE = TrialConfig(
-    data="digits", width=128, depth=6, train=TrainConfig(epochs=150, lr=0.05, weight_decay=5e-3, milestones=(75, 115))
-)
-_QUICK = TrialConfig(
-    data="fashion-mnist",
-    width=256,
-    depth=6,
-    limit=10_000,
-    observations=16,
-    train=TrainConfig(epochs=60, lr=0.05, weight_decay=2e-3, milestones=(30, 45)),
-)
-_QUICK_RESNET = replace(
-    _QUICK,
-    model="resnet18",
-    width=16,
-    limit=3000,
-    observations=12,
-    train=TrainConfig(epochs=24, lr=0.05, weight_decay=2e-3, milestones=(14, 20)),
-)
-_PAPER = TrialConfig(
-    data="cifar10",
-    model="resnet18",
-    observations=32,
-    train=TrainConfig(epochs=200, lr=0.05, weight_decay=5e-4, milestones=(40, 80, 120, 160)),
-)
+_DIGITS, _FASHION = (replace(setting, depth=6) for setting in (DIGITS, FASHION_MLP))
 
 PRESETS = {
-    "smoke": {"normalised": _SMOKE, "plain": replace(_SMOKE, model="mlp")},
-    "quick": {"normalised": _QUICK, "plain": replace(_QUICK, model="mlp"), "ResNet18": _QUICK_RESNET},
-    "paper": {"ResNet18": _PAPER},
-    "paper-mnist": {"ResNet18": replace(_PAPER, data="mnist")},
+    "smoke": {"normalised": _DIGITS, "plain": replace(_DIGITS, model="mlp")},
+    "quick": {"normalised": _FASHION, "plain": replace(_FASHION, model="mlp"), "ResNet18": FASHION_RESNET},
+    "paper": {"ResNet18": PAPER},
+    "paper-mnist": {"ResNet18": replace(PAPER, data="mnist")},
 }
 
 

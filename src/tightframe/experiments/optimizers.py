@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from tightframe.experiments.base import Experiment, Outcome, collapse_claims, test_accuracy, test_samples, with_training
 from tightframe.experiments.catalog import entry
+from tightframe.experiments.settings import DIGITS, FASHION_MLP, PAPER
 from tightframe.runs.record import Claim
-from tightframe.training.config import TrainConfig
 from tightframe.trials.pictures import shown
 from tightframe.trials.trial import Trial, TrialConfig
 
@@ -30,31 +30,14 @@ def _three(
     }
 
 
-_SMOKE = TrialConfig(
-    data="digits", width=128, train=TrainConfig(epochs=150, lr=0.05, weight_decay=5e-3, milestones=(75, 115))
-)
-_QUICK = TrialConfig(
-    data="fashion-mnist",
-    width=256,
-    limit=10_000,
-    observations=16,
-    train=TrainConfig(epochs=60, lr=0.05, weight_decay=2e-3, milestones=(30, 45)),
-)
-# The sources' setting: learning rate 0.05, a tenth every 40 epochs, weight decay 5e-4.
-_PAPER = TrialConfig(
-    data="cifar10",
-    model="resnet18",
-    observations=32,
-    train=TrainConfig(epochs=200, lr=0.05, weight_decay=5e-4, milestones=(40, 80, 120, 160)),
-)
 _PAPER_ADAM = {"adam_lr": 1e-3, "adam_decay": 5e-4}
 _PAPER_LBFGS = {"lr": 0.1, "batch_size": 1000}
 
 PRESETS = {
-    "smoke": _three(_SMOKE, adam_lr=1e-3, adam_decay=1e-3, lbfgs={"lr": 1.0, "batch_size": 2048, "epochs": 40}),
-    "quick": _three(_QUICK, adam_lr=1e-3, adam_decay=1e-3, lbfgs={"lr": 1.0, "batch_size": 10_000, "epochs": 30}),
-    "paper": _three(_PAPER, **_PAPER_ADAM, lbfgs=_PAPER_LBFGS),
-    "paper-mnist": _three(replace(_PAPER, data="mnist"), **_PAPER_ADAM, lbfgs=_PAPER_LBFGS),
+    "smoke": _three(DIGITS, adam_lr=1e-3, adam_decay=1e-3, lbfgs={"lr": 1.0, "batch_size": 2048, "epochs": 40}),
+    "quick": _three(FASHION_MLP, adam_lr=1e-3, adam_decay=1e-3, lbfgs={"lr": 1.0, "batch_size": 10_000, "epochs": 30}),
+    "paper": _three(PAPER, **_PAPER_ADAM, lbfgs=_PAPER_LBFGS),
+    "paper-mnist": _three(replace(PAPER, data="mnist"), **_PAPER_ADAM, lbfgs=_PAPER_LBFGS),
 }
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from tightframe.experiments.base import Experiment, Outcome, collapse_claims, test_accuracy, test_samples, with_training
 from tightframe.experiments.catalog import entry
+from tightframe.experiments.settings import DIGITS, FASHION_RESNET, PAPER
 from tightframe.runs.record import Claim
-from tightframe.training.config import TrainConfig
 from tightframe.trials.pictures import shown
 from tightframe.trials.trial import Trial, TrialConfig
 
@@ -23,29 +23,11 @@ def _both(everything: TrialConfig, *, feature_decay: float) -> dict[str, TrialCo
     }
 
 
-_SMOKE = TrialConfig(
-    data="digits", width=128, train=TrainConfig(epochs=150, lr=0.05, weight_decay=5e-3, milestones=(75, 115))
-)
-_QUICK = TrialConfig(
-    data="fashion-mnist",
-    model="resnet18",
-    width=16,
-    limit=3000,
-    observations=12,
-    train=TrainConfig(epochs=24, lr=0.05, weight_decay=2e-3, milestones=(14, 20)),
-)
-_PAPER = TrialConfig(
-    data="cifar10",
-    model="resnet18",
-    observations=32,
-    train=TrainConfig(epochs=200, lr=0.05, weight_decay=5e-4, milestones=(40, 80, 120, 160)),
-)
-
 PRESETS = {
-    "smoke": _both(_SMOKE, feature_decay=5e-3),
-    "quick": _both(_QUICK, feature_decay=2e-3),
-    "paper": _both(_PAPER, feature_decay=1e-5),
-    "paper-mnist": _both(replace(_PAPER, data="mnist"), feature_decay=1e-5),
+    "smoke": _both(DIGITS, feature_decay=5e-3),
+    "quick": _both(FASHION_RESNET, feature_decay=2e-3),
+    "paper": _both(PAPER, feature_decay=1e-5),
+    "paper-mnist": _both(replace(PAPER, data="mnist"), feature_decay=1e-5),
 }
 
 
