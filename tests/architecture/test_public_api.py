@@ -189,4 +189,5 @@ def test_every_claim_of_the_ledger_has_one_experiment():
     claims = [claim for entry in catalog.ENTRIES for claim in entry.claims]
     assert sorted(claims) == sorted(LEDGER)
     names = {entry.name.replace("-", "_") for entry in catalog.ENTRIES}
-    assert names == {path.stem for path in (SOURCE / "experiments").glob("*.py")} - {"__init__", "base", "catalog", "settings"}
+    others = {"__init__", "base", "catalog", "settings"}
+    assert names == {path.stem for path in (SOURCE / "experiments").glob("*.py")} - others
