@@ -22,7 +22,7 @@ FASHION_RESNET = TrialConfig(
     data="fashion-mnist",
     model="resnet18",
     width=16,
-    limit=3000,
+    limit=2000,
     observations=12,
     train=TrainConfig(epochs=24, lr=0.05, weight_decay=2e-3, milestones=(14, 20)),
 )
