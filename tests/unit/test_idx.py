@@ -35,7 +35,7 @@ def write(folder, *, packed: bool = False, dotted: bool = False) -> dict[str, np
     for name, array in arrays().items():
         data = encoded(array)
         shown = name.replace("-idx", ".idx") if dotted else name
-        (folder / (shown + ".gz" if packed else shown)).write_bytes(gzip.compress(data) if packed else data)
+        (folder / (shown + ".gz" if packed else shown)).write_bytes(gzip.compress(data, mtime=0) if packed else data)
     return arrays()
 
 
