@@ -45,9 +45,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Trials by run name, and what follows from them."""
+    """What follows from finished trials."""
 
-    trials: Mapping[str, Trial]
     claims: tuple[Claim, ...]
     answer: str
 

@@ -41,7 +41,7 @@ def judge(trials: Mapping[str, Trial]) -> Outcome:
         else ""
     )
     lines = lines or "No network has three layers with D above zero"
-    return Outcome(trials, tuple(claims), f"{lines}.{remark}")
+    return Outcome(tuple(claims), f"{lines}.{remark}")
 
 
 def _depth_claims(name: str, trial: Trial) -> list[Claim]:

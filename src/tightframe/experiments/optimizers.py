@@ -50,7 +50,7 @@ def judge(trials: Mapping[str, Trial]) -> Outcome:
         for name, trial in trials.items()
     )
     collapsed = sum(claim.verdict == "passed" for claim in claims[:-1])
-    return Outcome(trials, tuple(claims), f"{collapsed} of {len(claims) - 1} signs of collapse hold. {values}.")
+    return Outcome(tuple(claims), f"{collapsed} of {len(claims) - 1} signs of collapse hold. {values}.")
 
 
 def _generalisation(trials: Mapping[str, Trial]) -> Claim:

@@ -53,7 +53,7 @@ def judge(trials: Mapping[str, Trial]) -> Outcome:
         f"decay of {name}: NC1 {shown(trial.last.train, 'NC1')}, test accuracy {100 * test_accuracy(trial):.2f} %"
         for name, trial in trials.items()
     )
-    return Outcome(trials, tuple(claims), f"{values}.")
+    return Outcome(tuple(claims), f"{values}.")
 
 
 EXPERIMENT = Experiment(entry("weight-decay"), PRESETS, judge)
