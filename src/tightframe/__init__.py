@@ -38,7 +38,20 @@ _HOMES = {
     "UnsafeFileError": "core.errors",
     "measure": "collapse.monitor",
 }
-_ROOMS = ("collapse", "core", "data", "features", "geometry", "integrations", "nn", "report", "runs", "training")
+_ROOMS = (
+    "collapse",
+    "core",
+    "data",
+    "features",
+    "geometry",
+    "integrations",
+    "nn",
+    "optimize",
+    "report",
+    "runs",
+    "training",
+    "ufm",
+)
 
 __all__ = [
     "AmbiguityError",

@@ -226,6 +226,12 @@ def series_table(rows: Sequence[Mapping[str, Cell]]) -> Table:
     return {column: [row[column] for row in rows] for column in SERIES_COLUMNS}
 
 
+def table_of(rows: Sequence[Mapping[str, Cell]]) -> Table:
+    """Columns from rows; a value that a row lacks is None."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
 def _check_table(name: str, table: Table) -> None:
     lengths = {column: len(values) for column, values in table.items()}
     if len(set(lengths.values())) > 1:

@@ -1,0 +1,1 @@
+"""Optimisation verbs that several problems share."""

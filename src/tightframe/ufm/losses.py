@@ -1,0 +1,307 @@
+"""Losses of one logit vector: value, derivatives, and the convex conjugate that certificates rest on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tightframe.core.errors import InputError
+from tightframe.core.typing import ClassVector, Float, Int
+
+Logits = Float[Tensor, "k n"]
+Targets = Int[Tensor, " n"]
+Values = Float[Tensor, " n"]
+
+# Entries this far below zero are rounding of the sums that make up a distribution.
+_ROUNDING = 1e-13
+
+
+class Loss(ABC):
+    r"""A loss l(z, y) of logits z in R^K (one column per sample) and class y.
+
+    The conjugate is taken in z, for each class,
+
+    .. math:: l^*(u, y) = \sup_z \langle u, z\rangle - l(z, y)
+
+    so that l(z, y) >= <u, z> - l*(u, y) for all z whether or not l is convex: every bound built on it is rigorous.
+    """
+
+    name: str
+    convex: bool = True
+    # Adding a constant to all logits of a sample changes nothing.
+    shift_invariant: bool = True
+
+    @abstractmethod
+    def value(self, logits: Logits, targets: Targets) -> Values:
+        """Loss of every column."""
+
+    @abstractmethod
+    def gradient(self, logits: Logits, targets: Targets) -> Logits:
+        """Gradient in the logits, column by column."""
+
+    @abstractmethod
+    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:
+        """Hessian in the logits times `direction`, column by column."""
+
+    @abstractmethod
+    def conjugate(self, slopes: Logits, targets: Targets) -> Values:
+        """Conjugate l*(u, y) of every column; inf outside of its domain."""
+
+    @property
+    @abstractmethod
+    def smoothness(self) -> float:
+        """Upper bound on the largest eigenvalue of the Hessian in z."""
+
+    def shrink(self, slopes: Logits, targets: Targets) -> float:
+        """Largest s in (0, 1] for which s * slopes, slopes being a gradient, is in the domain of the conjugate."""
+        return 1.0
+
+    def margin_within(self, value: float) -> float:
+        r"""A number m such that l(z, y) <= value implies max_j z_j - z_y <= m (for losses of differences of logits)."""
+        return value
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    r"""Cross-entropy with label smoothing.
+
+    .. math:: l(z, y) = \log \sum_j e^{z_j} - \langle q, z\rangle, \qquad
+        q = (1-\alpha) e_y + \tfrac{\alpha}{K}\mathbf 1
+
+    with conjugate sum_j p_j log p_j at p = u + q in the simplex.
+
+    Args:
+        smoothing: alpha in [0, 1), as `label_smoothing` of torch.nn.CrossEntropyLoss. The form that puts alpha'/(K-1)
+            on each other class is alpha = alpha' K/(K-1).
+
+    Reference: [zhou2022all].
+    """
+
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise InputError("smoothing in [0, 1)", got=repr(self.smoothing), remedy="Use 0.1, or 0 for plain CE.")
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return "cross-entropy" if self.smoothing == 0 else f"label smoothing {self.smoothing:g}"
+
+    @property
+    def smoothness(self) -> float:  # noqa: D102
+        return 0.5
+
+    def value(self, logits: Logits, targets: Targets) -> Values:  # noqa: D102
+        # As a sum of -log p over the classes, so that no digits cancel where p_y is near 1.
+        picked = _picked(logits, targets)
+        value = torch.logsumexp(logits - picked, dim=0)
+        if self.smoothing:
+            value = value - self.smoothing * (logits - picked).mean(0)
+        return value
+
+    def gradient(self, logits: Logits, targets: Targets) -> Logits:  # noqa: D102
+        return torch.softmax(logits, dim=0) - self._distribution(logits, targets)
+
+    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:  # noqa: D102
+        product = torch.softmax(logits, dim=0) * direction
+        return product - torch.softmax(logits, dim=0) * product.sum(0)
+
+    def conjugate(self, slopes: Logits, targets: Targets) -> Values:  # noqa: D102
+        shares = slopes + self._distribution(slopes, targets)
+        entropy = torch.xlogy(shares.clamp(min=0), shares.clamp(min=0)).sum(0)
+        outside = (shares.amin(0) < -_ROUNDING) | (slopes.sum(0).abs() > _ROUNDING * len(slopes))
+        return entropy.masked_fill(outside, torch.inf)
+
+    def margin_within(self, value: float) -> float:  # noqa: D102
+        # l >= (1 - alpha) (-log p_y), and -log p_y >= max_j z_j - z_y.
+        return value / (1 - self.smoothing)
+
+    def _distribution(self, like: Logits, targets: Targets) -> Logits:
+        return one_hot(like, targets) * (1 - self.smoothing) + self.smoothing / len(like)
+
+
+@dataclass(frozen=True)
+class Focal(Loss):
+    r"""Focal loss.
+
+    .. math:: l(z, y) = -(1-p_y)^\gamma \log p_y = \psi(m), \qquad m = z_y - \log\sum_{j\ne y} e^{z_j}
+
+    with psi(m) = (1 - s)^gamma log(1 + e^{-m}), s the logistic function of m. It is not convex in the logits where p_y
+    is small. Its conjugate is sum_{j != y} u_j log(u_j/S) + psi*(-S) with S = -u_y, finite for 0 <= S <= 1.
+
+    Args:
+        gamma: At least 0; 0 is cross-entropy.
+
+    Reference: [lin2017focal]; [zhou2022all] for its collapse.
+    """
+
+    gamma: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.gamma >= 0:
+            raise InputError("gamma of at least 0", got=repr(self.gamma), remedy="Use 2, the usual value.")
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"focal {self.gamma:g}"
+
+    @property
+    def convex(self) -> bool:  # noqa: D102
+        return self.gamma == 0
+
+    @property
+    def smoothness(self) -> float:  # noqa: D102
+        # |psi''| <= p q^gamma (gamma^2 p L + gamma q L + (2 gamma + 1) q) with p L <= 1/e; |psi'| <= 1 + gamma/e.
+        curvature = self.gamma**2 / 4 + self.gamma / 2.718281828459045 + (2 * self.gamma + 1) / 4
+        return 2 * curvature + (1 + self.gamma / 2.718281828459045) / 2
+
+    def value(self, logits: Logits, targets: Targets) -> Values:  # noqa: D102
+        return self.of_margin(self._margin(logits, targets)[0])
+
+    def gradient(self, logits: Logits, targets: Targets) -> Logits:  # noqa: D102
+        margin, toward = self._margin(logits, targets)
+        return self.slope(margin) * toward
+
+    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:  # noqa: D102
+        margin, toward = self._margin(logits, targets)
+        others = one_hot(logits, targets) - toward
+        along = (toward * direction).sum(0)
+        spread = others * direction - others * (others * direction).sum(0)
+        return self.bend(margin) * along * toward - self.slope(margin) * spread
+
+    def conjugate(self, slopes: Logits, targets: Targets) -> Values:  # noqa: D102
+        total = -_picked(slopes, targets)
+        others = slopes.masked_fill(one_hot(slopes, targets) > 0, 0.0)
+        share = others.clamp(min=0)
+        entropy = (torch.xlogy(share, share)).sum(0) - torch.xlogy(share.sum(0), share.sum(0))
+        outside = (others.amin(0) < -_ROUNDING) | (slopes.sum(0).abs() > _ROUNDING * len(slopes)) | (total > 1)
+        margin = self.margin_at(total.clamp(0, 1))
+        # Where S = 0 the supremum is 0, in the limit of a large margin.
+        along = torch.where(total > 0, -total * margin - self.of_margin(margin), 0.0)
+        return (entropy + along).masked_fill(outside, torch.inf)
+
+    def shrink(self, slopes: Logits, targets: Targets) -> float:  # noqa: D102
+        return 1.0 / max(1.0, float((-_picked(slopes, targets)).max()) * (1 + 1e-15))
+
+    def margin_within(self, value: float) -> float:  # noqa: D102
+        # psi falls; found on the doubled grid, which is enough for a bound.
+        margin = -1.0
+        while float(self.of_margin(torch.tensor(margin, dtype=torch.float64))) <= value:
+            margin *= 2
+        return -margin
+
+    def of_margin(self, margin: Tensor) -> Tensor:
+        """psi(m)."""
+        return torch.sigmoid(-margin) ** self.gamma * torch.nn.functional.softplus(-margin)
+
+    def slope(self, margin: Tensor) -> Tensor:
+        """psi'(m), below zero."""
+        p, q, log = torch.sigmoid(margin), torch.sigmoid(-margin), torch.nn.functional.softplus(-margin)
+        return -(q**self.gamma) * (self.gamma * p * log + q)
+
+    def bend(self, margin: Tensor) -> Tensor:
+        """psi''(m); negative where p is small."""
+        p, q, log = torch.sigmoid(margin), torch.sigmoid(-margin), torch.nn.functional.softplus(-margin)
+        g = self.gamma
+        return p * q**g * (g * g * p * log - g * q * log + (2 * g + 1) * q)
+
+    def margin_at(self, slope: Tensor) -> Tensor:
+        """The margin m with psi'(m) = -slope, for slopes in (0, 1): the global maximiser of -slope m - psi(m).
+
+        psi' falls from -1 to its minimum and then rises to 0: each such slope occurs once, right of the minimum.
+        """
+        low, high = torch.full_like(slope, -60.0), torch.full_like(slope, 60.0)
+        for _ in range(80):
+            middle = (low + high) / 2
+            steeper = self.slope(middle) < -slope
+            # Left of the minimum of psi' a slope between -1 and 0 does not occur, so "steeper" means: go right.
+            low, high = torch.where(steeper, middle, low), torch.where(steeper, high, middle)
+        return (low + high) / 2
+
+    def _margin(self, logits: Logits, targets: Targets) -> tuple[Values, Logits]:
+        """Margins m, and their gradients e_y - r with r the softmax over the other classes."""
+        here = one_hot(logits, targets)
+        others = logits.masked_fill(here > 0, -torch.inf)
+        margin = _picked(logits, targets) - torch.logsumexp(others, dim=0)
+        return margin, here - torch.softmax(others, dim=0)
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    r"""(Rescaled) squared error.
+
+    .. math:: l(z, y) = \tfrac12 \Big[\kappa (z_y - M)^2 + \sum_{j \ne y} z_j^2\Big]
+
+    Args:
+        scale: kappa > 0, weight of the true class.
+        target: M > 0, target of the true class.
+
+    Reference: [hui2021evaluation]; scale = target = 1 is the loss of [tirer2022extended].
+    """
+
+    scale: float = 1.0
+    target: float = 1.0
+    shift_invariant = False
+
+    def __post_init__(self) -> None:
+        if not (self.scale > 0 and self.target > 0):
+            raise InputError(
+                "scale and target above 0", got=f"scale={self.scale}, target={self.target}", remedy="Use 1 for both."
+            )
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        plain = self.scale == self.target == 1
+        return "squared error" if plain else f"squared error, scale {self.scale:g}, target {self.target:g}"
+
+    @property
+    def smoothness(self) -> float:  # noqa: D102
+        return max(1.0, self.scale)
+
+    def value(self, logits: Logits, targets: Targets) -> Values:  # noqa: D102
+        return 0.5 * (self._weights(logits, targets) * self._residual(logits, targets).square()).sum(0)
+
+    def gradient(self, logits: Logits, targets: Targets) -> Logits:  # noqa: D102
+        return self._weights(logits, targets) * self._residual(logits, targets)
+
+    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:  # noqa: D102
+        return self._weights(logits, targets) * direction
+
+    def conjugate(self, slopes: Logits, targets: Targets) -> Values:  # noqa: D102
+        square = (slopes.square() / self._weights(slopes, targets)).sum(0)
+        return 0.5 * square + self.target * _picked(slopes, targets)
+
+    def _weights(self, like: Logits, targets: Targets) -> Logits:
+        return 1 + (self.scale - 1) * one_hot(like, targets)
+
+    def _residual(self, logits: Logits, targets: Targets) -> Logits:
+        return logits - self.target * one_hot(logits, targets)
+
+
+_NAMED = {"ce": CrossEntropy(), "ls": CrossEntropy(0.1), "focal": Focal(), "mse": SquaredError()}
+
+
+def named_loss(loss: str | Loss) -> Loss:
+    """A loss by name: "ce", "ls" (smoothing 0.1), "focal" (gamma 2), "mse"; a Loss is returned as it is."""
+    if isinstance(loss, Loss):
+        return loss
+    if loss not in _NAMED:
+        raise InputError(
+            "a loss of this model",
+            got=repr(loss),
+            remedy=f"Use {', '.join(map(repr, _NAMED))}, or CrossEntropy(smoothing), Focal(gamma), "
+            "SquaredError(scale, target).",
+        )
+    return _NAMED[loss]
+
+
+def one_hot(like: Logits, targets: Targets) -> Logits:
+    """One-hot columns (k, n) in the type and on the device of `like`."""
+    return torch.zeros_like(like).scatter_(0, targets[None], 1.0)
+
+
+def _picked(logits: Logits, targets: Targets) -> ClassVector:
+    return logits.gather(0, targets[None])[0]
