@@ -117,7 +117,7 @@ ENTRIES = (
         "ufm-low-rank",
         "Deep chains with ReLU: where low rank beats collapse",
         "From how many classes on is a collapsed deep ReLU chain no longer optimal?",
-        ("N11",),
+        ("X1",),
     ),
 )
 

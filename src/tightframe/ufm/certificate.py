@@ -138,29 +138,19 @@ def dual_bound(form: NormalForm) -> tuple[float, float]:
 
 
 def best_bias(form: NormalForm) -> NormalForm:
-    """The bias that minimises the objective for these W and H, by Newton's method with conjugate gradients."""
+    """The bias that minimises the objective for these W and H, by Newton's method."""
     problem = form.problem
     if problem.bias == "none":
         return form
-    root, samples, decay = form.multiplicity.sqrt(), problem.samples, problem.bias_decay
-
-    def hessian(logits: Tensor, vector: Tensor) -> Tensor:
-        moved = problem.loss.curvature(logits, form.targets, vector[:, None].expand_as(logits))
-        return (moved * form.multiplicity).sum(1) / samples + decay * vector
-
-    def slope(at: NormalForm) -> Tensor:
-        return (at.G * root).sum(1) + decay * at.b
-
-    current, gradient = form, slope(form)
+    gradient = form.bias_gradient
     for _ in range(50):
         if float(torch.linalg.vector_norm(gradient)) <= 1e-17:
             break
-        step = _conjugate_gradients(lambda vector, at=current.logits: hessian(at, vector), -gradient)
-        found = _shorter(current, step, gradient, slope)
+        found = _shorter(form, _newton_step(form), gradient)
         if found is None:
             break
-        current, gradient = found
-    return current
+        form, gradient = found, found.bias_gradient
+    return form
 
 
 def way_down(form: NormalForm) -> Direction | None:
@@ -251,37 +241,27 @@ def _bias_term(form: NormalForm, sums: Tensor) -> float:
     return size * widest * problem.classes**0.5
 
 
-def _shorter(form: NormalForm, step: Tensor, gradient: Tensor, slope) -> tuple[NormalForm, Tensor] | None:
-    """The point after the step and the gradient there, the step halved until objective and gradient both are smaller.
+def _newton_step(form: NormalForm) -> Tensor:
+    """-H^+ g in the bias; directions of no curvature (a shift of all logits) are left, negative ones turned."""
+    hessian = form.problem.loss.total_curvature(form.logits, form.targets, form.multiplicity / form.problem.samples)
+    values, vectors = torch.linalg.eigh(hessian)
+    values = (values + form.problem.bias_decay).abs()
+    inverse = torch.where(values > 1e-12 * values.max(), 1 / values, 0.0)
+    return -vectors @ (inverse * (vectors.T @ form.bias_gradient))
+
+
+def _shorter(form: NormalForm, step: Tensor, gradient: Tensor) -> NormalForm | None:
+    """The point after the step, halved until objective and gradient both are smaller; None where no step is.
 
     The objective may rise by its rounding: close to the minimum only the gradient still tells points apart.
     """
     value, size = float(form.value), float(torch.linalg.vector_norm(gradient))
     for _ in range(30):
-        moved = form.moved(form.A, form.B, form.b + step)
-        there = slope(moved)
-        if float(moved.value) <= value + 1e-15 * abs(value) and float(torch.linalg.vector_norm(there)) < size:
-            return moved, there
+        moved = form.with_bias(form.b + step)
+        shorter = float(torch.linalg.vector_norm(moved.bias_gradient)) < size
+        if shorter and float(moved.value) <= value + 1e-15 * abs(value):
+            return moved
         if float(step.abs().max()) <= 1e-15 * (1 + float(form.b.abs().max())):
             break
         step = step / 2
     return None
-
-
-def _conjugate_gradients(product, right: Tensor) -> Tensor:
-    """Solve a positive semidefinite system whose right-hand side is in its range."""
-    solution, residual = torch.zeros_like(right), right.clone()
-    direction, size = residual.clone(), residual @ residual
-    first = float(size)
-    for _ in range(2 * len(right)):
-        if float(size) <= 1e-30 * first:
-            break
-        moved = product(direction)
-        bend = direction @ moved
-        if not float(bend) > 0:
-            break
-        ahead = size / bend
-        solution, residual = solution + ahead * direction, residual - ahead * moved
-        size, before = residual @ residual, size
-        direction = residual + size / before * direction
-    return solution if bool(solution.any()) else right

@@ -47,6 +47,10 @@ class Loss(ABC):
         """Hessian in the logits times `direction`, column by column."""
 
     @abstractmethod
+    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Float[Tensor, "k k"]:
+        """Weighted sum of the Hessians of all columns."""
+
+    @abstractmethod
     def conjugate(self, slopes: Logits, targets: Targets) -> Values:
         """Conjugate l*(u, y) of every column; inf outside of its domain."""
 
@@ -103,14 +107,19 @@ class CrossEntropy(Loss):
         return value
 
     def gradient(self, logits: Logits, targets: Targets) -> Logits:  # noqa: D102
-        return torch.softmax(logits, dim=0) - self._distribution(logits, targets)
+        return _less_at(torch.softmax(logits, dim=0), targets, 1 - self.smoothing).sub_(self.smoothing / len(logits))
 
     def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:  # noqa: D102
-        product = torch.softmax(logits, dim=0) * direction
-        return product - torch.softmax(logits, dim=0) * product.sum(0)
+        shares = torch.softmax(logits, dim=0)
+        product = shares * direction
+        return product - shares * product.sum(0)
+
+    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Tensor:  # noqa: D102
+        shares = torch.softmax(logits, dim=0)
+        return torch.diag(shares @ weights) - (shares * weights) @ shares.T
 
     def conjugate(self, slopes: Logits, targets: Targets) -> Values:  # noqa: D102
-        shares = slopes + self._distribution(slopes, targets)
+        shares = _less_at(slopes + self.smoothing / len(slopes), targets, self.smoothing - 1)
         entropy = torch.xlogy(shares.clamp(min=0), shares.clamp(min=0)).sum(0)
         outside = (shares.amin(0) < -_ROUNDING) | (slopes.sum(0).abs() > _ROUNDING * len(slopes))
         return entropy.masked_fill(outside, torch.inf)
@@ -118,9 +127,6 @@ class CrossEntropy(Loss):
     def margin_within(self, value: float) -> float:  # noqa: D102
         # l >= (1 - alpha) (-log p_y), and -log p_y >= max_j z_j - z_y.
         return value / (1 - self.smoothing)
-
-    def _distribution(self, like: Logits, targets: Targets) -> Logits:
-        return one_hot(like, targets) * (1 - self.smoothing) + self.smoothing / len(like)
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,13 @@ class Focal(Loss):
         along = (toward * direction).sum(0)
         spread = others * direction - others * (others * direction).sum(0)
         return self.bend(margin) * along * toward - self.slope(margin) * spread
+
+    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Tensor:  # noqa: D102
+        margin, toward = self._margin(logits, targets)
+        others = one_hot(logits, targets) - toward
+        slopes = -weights * self.slope(margin)
+        spread = torch.diag(others @ slopes) - (others * slopes) @ others.T
+        return (toward * (weights * self.bend(margin))) @ toward.T + spread
 
     def conjugate(self, slopes: Logits, targets: Targets) -> Values:  # noqa: D102
         total = -_picked(slopes, targets)
@@ -270,6 +283,9 @@ class SquaredError(Loss):
     def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:  # noqa: D102
         return self._weights(logits, targets) * direction
 
+    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Tensor:  # noqa: D102
+        return torch.diag(self._weights(logits, targets) @ weights)
+
     def conjugate(self, slopes: Logits, targets: Targets) -> Values:  # noqa: D102
         square = (slopes.square() / self._weights(slopes, targets)).sum(0)
         return 0.5 * square + self.target * _picked(slopes, targets)
@@ -278,7 +294,7 @@ class SquaredError(Loss):
         return 1 + (self.scale - 1) * one_hot(like, targets)
 
     def _residual(self, logits: Logits, targets: Targets) -> Logits:
-        return logits - self.target * one_hot(logits, targets)
+        return _less_at(logits.clone(), targets, self.target)
 
 
 _NAMED = {"ce": CrossEntropy(), "ls": CrossEntropy(0.1), "focal": Focal(), "mse": SquaredError()}
@@ -305,3 +321,8 @@ def one_hot(like: Logits, targets: Targets) -> Logits:
 
 def _picked(logits: Logits, targets: Targets) -> ClassVector:
     return logits.gather(0, targets[None])[0]
+
+
+def _less_at(columns: Logits, targets: Targets, amount: float) -> Logits:
+    """Subtract `amount` at the class of every column, in place."""
+    return columns.scatter_add_(0, targets[None], columns.new_full((1, columns.shape[1]), -amount))

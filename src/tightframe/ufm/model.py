@@ -172,10 +172,10 @@ class NormalForm:
     .. math:: \Phi(A, B, b) = \sum_i \tfrac{c_i}{N} l\big(A B_i/\sqrt{c_i} + b, y_i\big)
         + \tfrac{\lambda}{2}\big(\|A\|_F^2 + \|B\|_F^2\big) + \tfrac{\lambda_b}{2}\|b\|^2
 
-    with lambda = sqrt(lambda_W lambda_H), A = r W, B_i = sqrt(c_i) h_i / r, r = (lambda_W/lambda_H)^{1/4}, and c_i samples
-    sharing the feature h_i. For a convex loss and given W and b every h_i minimises its own strongly convex function:
-    all critical points are collapsed, and one column per class (c_k = n_k) loses none of them; in the directions left
-    out the Hessian is positive definite.
+    with lambda = sqrt(lambda_W lambda_H), A = r W, B_i = sqrt(c_i) h_i / r, r = (lambda_W/lambda_H)^{1/4}, and c_i
+    samples sharing the feature h_i. For a convex loss and given W and b every h_i minimises its own strongly convex
+    function: all critical points are collapsed, and one column per class (c_k = n_k) loses none of them; in the
+    directions left out the Hessian is positive definite.
     """
 
     problem: UnconstrainedFeatures
@@ -209,6 +209,12 @@ class NormalForm:
         """The same problem at another point."""
         return NormalForm(self.problem, self.multiplicity, self.targets, A, B, b)
 
+    def with_bias(self, b: Tensor) -> NormalForm:
+        """The same W and H with another bias, at no more than the price of an addition."""
+        other = self.moved(self.A, self.B, b)
+        other.__dict__["logits"] = self.logits + (b - self.b)[:, None]
+        return other
+
     @property
     def collapsed(self) -> bool:
         """Whether there is one column per class."""
@@ -229,11 +235,11 @@ class NormalForm:
         return (self.A @ self.B).div_(self.multiplicity.sqrt()).add_(self.b[:, None])
 
     @cached_property
-    def G(self) -> Tensor:
+    def G(self) -> Tensor:  # noqa: N802
         """Gradient of the mean loss in X = AB (k, n), and so, up to sqrt(c_i), in the logits of every sample."""
         return self.slopes(self.logits)
 
-    @property
+    @cached_property
     def value(self) -> Tensor:
         """Phi, equal to f."""
         return self.data_value(self.logits) + self.penalty
@@ -255,13 +261,13 @@ class NormalForm:
 
     def gradient(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Phi and its gradient in A, B and b (zero where there is no bias)."""
+        return (self.value, *self._gradient)
+
+    @cached_property
+    def _gradient(self) -> tuple[Tensor, Tensor, Tensor]:
         G, decay = self.G, self.problem.nuclear_decay
-        return (
-            self.value,
-            G @ self.B.T + decay * self.A,
-            self.A.T @ G + decay * self.B,
-            self._bias_gradient(G),
-        )
+        in_A = torch.addmm(self.A, G, self.B.T, beta=decay)
+        return in_A, torch.addmm(self.B, self.A.T, G, beta=decay), self.bias_gradient
 
     def second(self, dA: Tensor, dB: Tensor, db: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Hessian of Phi times a direction."""
@@ -280,15 +286,21 @@ class NormalForm:
         )
 
     def curvature_along(self, dA: Tensor, dB: Tensor, db: Tensor) -> float:
-        """Second derivative of Phi along a direction, <v, Hessian v>."""
-        products = zip((dA, dB, db), self.second(dA, dB, db), strict=True)
-        return float(sum((a * b).sum() for a, b in products))
+        """Second derivative of Phi along a direction, <v, Hessian v>, with half the products of `second`."""
+        problem, free = self.problem, self.problem.bias != "none"
+        moved = (dA @ self.B).addmm_(self.A, dB).div_(self.multiplicity.sqrt())
+        if free:
+            moved += db[:, None]
+        bend = (problem.loss.curvature(self.logits, self.targets, moved) * moved) @ self.multiplicity
+        penalty = problem.nuclear_decay * (dA.square().sum() + dB.square().sum())
+        curvature = bend.sum() / problem.samples + 2 * ((self.G @ dB.T) * dA).sum() + penalty
+        return float(curvature + problem.bias_decay * db.square().sum()) if free else float(curvature)
 
-    def _bias_gradient(self, G: Tensor) -> Tensor:
+    @property
+    def bias_gradient(self) -> Tensor:
+        """Gradient of Phi in b; zero where there is no bias."""
         bias = self.problem.bias_decay
-        if bias == float("inf"):
-            return torch.zeros_like(self.b)
-        return (G * self.multiplicity.sqrt()).sum(1) + bias * self.b
+        return torch.zeros_like(self.b) if bias == float("inf") else self.G @ self.multiplicity.sqrt() + bias * self.b
 
 
 def _matrix(value: object, name: str) -> Tensor:
