@@ -8,8 +8,9 @@ Names are imported on first use, so that `import tightframe` and the command lin
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tightframe.core.lazy import exports
 
 if TYPE_CHECKING:
     from tightframe.collapse.monitor import Monitor, measure
@@ -68,13 +69,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"tightframe.{_HOMES[name]}"), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"tightframe.{name}")
-    raise AttributeError(f"module 'tightframe' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, *_ROOMS])
+__getattr__, __dir__ = exports("tightframe", _HOMES | {room: room for room in _ROOMS})

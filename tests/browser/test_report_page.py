@@ -6,11 +6,10 @@ import html
 import math
 import random
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from chromium import browse, states, title, with_script, write
 
 from tightframe.report import page
 from tightframe.report.compare import compare
@@ -19,29 +18,6 @@ from tightframe.runs.record import Claim, Panel, Record, series_table
 pytestmark = pytest.mark.browser
 
 HOSTILE = "</script><script>document.documentElement.dataset.owned='yes'</script><img src=x onerror=alert(1)>"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--enable-logging=stderr",
-    "--v=0",
-    "--virtual-time-budget=20000",
-)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +27,9 @@ def report(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def visit(chromium, report, tmp_path_factory) -> tuple[str, str]:
+def visit(report, tmp_path_factory) -> tuple[str, str]:
     """The report's document after its scripts ran, and the browser's log."""
-    return browse(chromium, report, tmp_path_factory.mktemp("profile"), "--window-size=1280,1000", "--dump-dom")
+    return browse(report, tmp_path_factory.mktemp("profile"), "--window-size=1280,1000", "--dump-dom")
 
 
 def rich_record(name: str, *, factor: float = 1.0) -> Record:
@@ -125,35 +101,8 @@ def rich_record(name: str, *, factor: float = 1.0) -> Record:
     )
 
 
-def browse(chromium: str, path: Path, folder: Path, *flags: str) -> tuple[str, str]:
-    done = subprocess.run(
-        [chromium, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return done.stdout, done.stderr
-
-
-def with_script(report: Path, folder: Path, script: str) -> Path:
-    """A copy of the page with one more script, for which its content policy has to go."""
-    text = re.sub(r"<meta http-equiv[^>]*>", "", report.read_text(encoding="utf-8"))
-    head, tail = text.rsplit("</body>", 1)
-    return write(folder / "copy.html", f"{head}<script>{script}</script></body>{tail}")
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
 def figures(document: str) -> list[str]:
     return re.findall(r'<figure id="figure-\d+".*?</figure>', document, flags=re.DOTALL)
-
-
-def states(document: str) -> list[str]:
-    return re.findall(r'<figure id="figure-\d+"[^>]*data-state="(\w+)"', document)
 
 
 def test_every_chart_is_drawn_with_its_marks(visit):
@@ -180,7 +129,7 @@ def test_hostile_labels_are_shown_and_never_run(visit):
     assert html.escape(HOSTILE, quote=False) in document
 
 
-def test_neither_a_phone_nor_a_desk_needs_sideways_scrolling(chromium, report, tmp_path):
+def test_neither_a_phone_nor_a_desk_needs_sideways_scrolling(report, tmp_path):
     """Chromium's windows are at least 500 wide, so the phone is a frame 375 wide."""
     inner = html.escape(report.read_text(encoding="utf-8"))
     frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{inner}"></iframe>' for width in (375, 1100))
@@ -193,8 +142,8 @@ def test_neither_a_phone_nor_a_desk_needs_sideways_scrolling(chromium, report, t
         "page.querySelectorAll('[data-state=drawn]').length].join(' '); }).join('; '); }, 14000);"
     )
     path = write(tmp_path / "frames.html", f"<!doctype html><title></title>{frames}<script>{measure}</script>")
-    document, _ = browse(chromium, path, tmp_path, "--dump-dom")
-    measured = re.search(r"<title>(.*?)</title>", document).group(1).split("; ")
+    document, _ = browse(path, tmp_path, "--dump-dom")
+    measured = title(document).split("; ")
     for wanted, values in zip((375, 1100), measured, strict=True):
         width, scroll, edge, drawn = map(float, values.split())
         assert width == wanted
@@ -202,7 +151,7 @@ def test_neither_a_phone_nor_a_desk_needs_sideways_scrolling(chromium, report, t
         assert drawn == 12
 
 
-def test_a_click_on_a_legend_entry_fades_the_others_and_a_tooltip_is_inert(chromium, report, tmp_path):
+def test_a_click_on_a_legend_entry_fades_the_others_and_a_tooltip_is_inert(report, tmp_path):
     script = """
     setTimeout(async () => {
       const at = (node, type) => { const box = node.getBoundingClientRect(); node.dispatchEvent(new MouseEvent(type,
@@ -221,28 +170,28 @@ def test_a_click_on_a_legend_entry_fades_the_others_and_a_tooltip_is_inert(chrom
         tip.querySelectorAll('img, script').length]);
     }, 10000);
     """
-    document, log = browse(chromium, with_script(report, tmp_path, script), tmp_path, "--dump-dom")
-    assert re.search(r"<title>(.*?)</title>", document).group(1) == "[10,12,true,0]"
+    document, log = browse(with_script(report, tmp_path, script), tmp_path, "--dump-dom")
+    assert title(document) == "[10,12,true,0]"
     assert "CONSOLE" not in log
 
 
-def test_a_chart_that_fails_says_so_and_leaves_the_others(chromium, report, tmp_path):
+def test_a_chart_that_fails_says_so_and_leaves_the_others(report, tmp_path):
     text = report.read_text(encoding="utf-8")
     broken = text.replace('"type": "line"', '"type": "no such mark"', 1)
     assert broken != text
-    document, _ = browse(chromium, write(tmp_path / "broken.html", broken), tmp_path, "--dump-dom")
+    document, _ = browse(write(tmp_path / "broken.html", broken), tmp_path, "--dump-dom")
     assert states(document) == ["failed"] + ["drawn"] * 11
     assert re.search(r'class="failure" role="alert">This figure could not be drawn: \w', document)
 
 
-def test_the_page_prints(chromium, report, tmp_path):
-    browse(chromium, report, tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'report.pdf'}")
+def test_the_page_prints(report, tmp_path):
+    browse(report, tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'report.pdf'}")
     content = (tmp_path / "report.pdf").read_bytes()
     assert content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 6
 
 
-def test_unusual_tables_are_drawn_without_a_warning(chromium, tmp_path):
+def test_unusual_tables_are_drawn_without_a_warning(tmp_path):
     tables = {
         "single": {"x": [0], "y": [0.5]},
         "constant": {"x": [0, 1, 2], "y": [0.3, 0.3, 0.3]},
@@ -265,14 +214,14 @@ def test_unusual_tables_are_drawn_without_a_warning(chromium, tmp_path):
     ]
     record = Record(name="odd", title="Odd", question="?", tables=tables, panels=panels)
     path = page.write([record], tmp_path / "odd.html", figures=False)
-    document, log = browse(chromium, path, tmp_path, "--dump-dom")
+    document, log = browse(path, tmp_path, "--dump-dom")
     assert states(document) == ["drawn"] * len(panels)
     assert "CONSOLE" not in log
 
 
-def test_a_comparison_is_drawn_too(chromium, tmp_path):
+def test_a_comparison_is_drawn_too(tmp_path):
     both = compare(rich_record("first"), rich_record("second", factor=3.0))
     path = page.write([both], tmp_path / "compare.html", figures=False)
-    document, log = browse(chromium, path, tmp_path, "--dump-dom")
+    document, log = browse(path, tmp_path, "--dump-dom")
     assert states(document) == ["drawn"] * 6
     assert "CONSOLE" not in log

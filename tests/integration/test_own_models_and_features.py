@@ -16,8 +16,9 @@ from tightframe.cli.main import main
 from tightframe.core.errors import InputError
 from tightframe.data.source import load
 from tightframe.features.store import write_features
-from tightframe.jobs.measure import imported_model, measure
+from tightframe.jobs.measure import measure
 from tightframe.jobs.options import MeasureOptions
+from tightframe.jobs.subject import imported_model
 
 FACTORY = """
 import torch

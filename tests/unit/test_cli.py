@@ -15,7 +15,7 @@ from tightframe.cli.config import with_config
 from tightframe.cli.main import main
 from tightframe.cli.options import COMMANDS, CompareOptions, ReportOptions, RunOptions
 from tightframe.core.errors import InputError
-from tightframe.jobs.options import MeasureOptions, TrainOptions
+from tightframe.jobs.options import CertifyOptions, MeasureOptions, TrainOptions
 
 
 @pytest.fixture
@@ -67,6 +67,12 @@ def test_options_arrive_with_their_types(understood):
     assert train == TrainOptions(out=Path("x"), milestones=(3, 5), weight_decay=5e-3, resume=True, limit=90)
     measure = understood("measure", "--checkpoint", "a.pt", "--model", "m:f", "--layers", "b*", "--format", "json")
     assert measure == MeasureOptions(checkpoint=Path("a.pt"), model="m:f", layers="b*", format="json")
+    certify = understood(
+        "certify", "--features", "f.npz", "--feature-decay", "balanced", "--bias", "free", "--no-solve"
+    )
+    assert certify == CertifyOptions(features=Path("f.npz"), feature_decay="balanced", bias="free", solve=False)
+    numbers = understood("certify", "--model", "mlp", "--feature-decay", "1e-5", "--bias", "0", "--loss", "mse")
+    assert numbers == CertifyOptions(model="mlp", feature_decay=1e-5, bias=0.0, loss="mse")
     assert understood("run", "N4", "depthwise", "--out", "x") == RunOptions(("N4", "depthwise"), Path("x"))
     assert understood("report", "a", "b", "-o", "p.html") == ReportOptions((Path("a"), Path("b")), Path("p.html"))
     assert understood("compare", "a", "b") == CompareOptions(Path("a"), Path("b"))
@@ -97,6 +103,10 @@ REFUSED = {
     "both": (["measure", "--features", "x.npz", "--model", "mlp"], "--model and --checkpoint; got both"),
     "weights of an unknown network": (["measure", "--checkpoint", "x.pt"], "--checkpoint without --model"),
     "a negative number of replicates": (["measure", "--features", "x", "--bootstrap", "-1"], "bootstrap=-1"),
+    "nothing to certify": (["certify"], "either --features FILE, or --model and --checkpoint; got neither"),
+    "a decay in words": (["certify", "--model", "mlp", "--feature-decay", "much"], "much"),
+    "a loss of another kind": (["certify", "--model", "mlp", "--loss", "hinge"], "hinge"),
+    "no weight decay": (["certify", "--model", "mlp", "--weight-decay", "0"], "a weight decay above zero; got 0"),
     "no epochs": (["train", "--out", "x", "--epochs", "0"], "epochs=0"),
     "an unknown data set": (["train", "--out", "x", "--data", "imagenet"], "got 'imagenet'"),
     "an unknown network": (["measure", "--model", "vgg"], "got 'vgg'. Choose one of these"),

@@ -7,7 +7,7 @@ import sys
 
 from tightframe.cli.options import CompareOptions, ListOptions, ReportOptions, RunOptions
 from tightframe.core.errors import InputError
-from tightframe.jobs.options import MeasureOptions, TrainOptions
+from tightframe.jobs.options import CertifyOptions, MeasureOptions, TrainOptions
 
 
 def execute(options: object) -> None:
@@ -36,6 +36,21 @@ def _measure(options: MeasureOptions) -> None:
         _say("\n\n".join(map(str, measured.summaries)))
     if options.out is not None:
         _report([measured.record], options.out / "report.html")
+
+
+def _certify(options: CertifyOptions) -> None:
+    from tightframe.jobs.certificate_report import plain, text
+    from tightframe.jobs.certify import certify
+
+    certified = certify(options)
+    if certified is None:
+        return
+    if options.format == "json":
+        _say(json.dumps(plain(certified.excess), indent=1))
+    else:
+        _say(text(certified.excess))
+    if options.out is not None:
+        _report([certified.record], options.out / "report.html")
 
 
 def _run(options: RunOptions) -> None:
@@ -96,7 +111,7 @@ def _list(_options: ListOptions) -> None:
     lines += [
         "",
         "data      digits, mnist, fashion-mnist, cifar10, folder:PATH, hf:NAME",
-        "networks  mlp, mlp-bn, resnet18, resnet34, resnet50, or IMPORT.PATH:factory (measure)",
+        "networks  mlp, mlp-bn, resnet18, resnet34, resnet50, or IMPORT.PATH:factory (measure, certify)",
     ]
     _say("\n".join(lines))
 
@@ -118,6 +133,7 @@ def _note(text: str) -> None:
 _ACTIONS = {
     TrainOptions: _train,
     MeasureOptions: _measure,
+    CertifyOptions: _certify,
     RunOptions: _run,
     ReportOptions: _report_runs,
     CompareOptions: _compare,

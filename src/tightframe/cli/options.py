@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from tightframe.jobs.options import MeasureOptions, TrainOptions
+from tightframe.jobs.options import CertifyOptions, MeasureOptions, TrainOptions
 
 Runs = Annotated[tuple[Path, ...], tyro.conf.Positional]
 
@@ -74,6 +74,7 @@ class ListOptions:
 COMMANDS = {
     "train": TrainOptions,
     "measure": MeasureOptions,
+    "certify": CertifyOptions,
     "run": RunOptions,
     "report": ReportOptions,
     "compare": CompareOptions,

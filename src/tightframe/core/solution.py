@@ -53,6 +53,10 @@ class Certificate:
     def __post_init__(self) -> None:
         object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
 
+    def __reduce__(self) -> tuple:
+        # A mapping proxy cannot be pickled, and certificates travel between processes.
+        return Certificate, (self.kind, self.gap, self.tolerance, dict(self.evidence))
+
     @property
     def holds(self) -> bool:
         """Whether the gap is within the tolerance; a gap that is not a number never is."""
@@ -93,7 +97,7 @@ class Trace:
         return f"Trace({len(self)} rows of {', '.join(self.names)})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """A point, how it was reached, and what is known about it.
 

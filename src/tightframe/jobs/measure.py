@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from tightframe.collapse.monitor import Monitor
 from tightframe.collapse.monitor import measure as measure_model
 from tightframe.collapse.summary import CollapseSummary
 from tightframe.core.errors import InputError, TightframeError
-from tightframe.core.rng import preserved_rng
-from tightframe.data.source import load
 from tightframe.features.store import read_features
 from tightframe.jobs.options import MeasureOptions
-from tightframe.nn.networks import NAMES
+from tightframe.jobs.subject import Network, described, network_of
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Panel, Record, Table, series_table
 from tightframe.runs.store import RunDirectory
-from tightframe.training.checkpoint import load_into
-from tightframe.training.config import TrainConfig
 from tightframe.training.fabric import connect
 from tightframe.trials.shard import Shard
-from tightframe.trials.trial import TrialConfig, initial_model
 
 _BLOCK = 4096
-# What a run directory knows of its network and data.
-_SUBJECT = ("data", "model", "width", "depth", "limit", "size")
-_PLACES = ("checkpoint", "features", "data_root", "out", "workers", "accelerator", "format")
 
 
 @dataclass(frozen=True)
@@ -60,18 +48,18 @@ def measure(options: MeasureOptions) -> Measured | None:
         InputError, UnsafeFileError, AmbiguityError: What does not fit, and what to do.
     """
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    network = network_of(options)
     _check(options)
     first = os.environ.get("RANK", "0") == "0"
-    if options.features is not None and not first:
+    if network is None and not first:
         return None
-    config, weights = (None, None) if options.features is not None else _described(options)
-    kept = _config(options, config)
+    kept = described(options, network)
     directory = RunDirectory.create(options.out, config=kept) if options.out is not None and first else None
     try:
-        if config is None:
+        if network is None:
             summaries: tuple[CollapseSummary, ...] = (_measure_features(options),)
         else:
-            summaries = tuple(_measure_network(options, config, weights))
+            summaries = tuple(_measure_network(options, network))
     except TightframeError:
         if directory is not None:
             directory.release()
@@ -84,61 +72,16 @@ def measure(options: MeasureOptions) -> Measured | None:
     return Measured(summaries, record)
 
 
-def imported_model(path: str) -> nn.Module:
-    """Call the factory `IMPORT.PATH:name`, looked up from the working directory too.
-
-    Raises:
-        InputError: There is no such module or name, or it does not return an nn.Module.
-    """
-    module_name, _, name = path.partition(":")
-    sys.path.insert(0, "")
-    try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            "a model as IMPORT.PATH:factory",
-            got=f"{path!r} ({error})",
-            remedy=f"Name a function that returns the network, or one of {', '.join(NAMES)}.",
-        ) from error
-    finally:
-        sys.path.remove("")
-    if not callable(factory):
-        raise InputError(
-            "a model as IMPORT.PATH:factory",
-            got=f"{path!r}, a {type(factory).__name__}",
-            remedy="Name a function that returns the network.",
-        )
-    with preserved_rng():
-        # Weights that no checkpoint replaces are the same in every process, and every time.
-        torch.manual_seed(0)
-        model = factory if isinstance(factory, nn.Module) else factory()
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"{path} returns an nn.Module", got=type(model).__name__, remedy="Return the network from the factory."
-        )
-    return model
-
-
 def _check(options: MeasureOptions) -> None:
-    if (options.features is None) == (options.checkpoint is None and options.model is None):
-        raise InputError(
-            "either --features FILE, or --model and --checkpoint",
-            got="both" if options.features else "neither",
-            remedy="Give the network or its features.",
-        )
     if options.bootstrap < 0:
         raise InputError(
             "0 or more bootstrap replicates", got=f"bootstrap={options.bootstrap}", remedy="Use 200, or 0 for none."
         )
 
 
-def _measure_network(options: MeasureOptions, config: TrialConfig, weights: Path | None) -> Iterator[CollapseSummary]:
+def _measure_network(options: MeasureOptions, network: Network) -> Iterator[CollapseSummary]:
     fabric = connect(accelerator=options.accelerator)
-    data = load(config.data, root=options.data_root, limit=config.limit, size=config.size)
-    model = imported_model(config.model) if ":" in config.model else initial_model(config, data)
-    if weights is not None:
-        load_into(model, weights)
-    model = model.to(fabric.device)
+    model, data = network.load(options, fabric)
     for split in ("train", "test") if options.split == "both" else (options.split,):
         yield measure_model(
             model,
@@ -151,41 +94,6 @@ def _measure_network(options: MeasureOptions, config: TrialConfig, weights: Path
             absent=options.absent,
             bootstrap=options.bootstrap,
         )
-
-
-def _described(options: MeasureOptions) -> tuple[TrialConfig, Path | None]:
-    """Network, data and weights: from a run directory, or from the options."""
-    if options.checkpoint is not None and options.checkpoint.is_dir():
-        directory = RunDirectory(options.checkpoint)
-        return _run_config(options, directory), directory.checkpoint_path
-    if options.model is None:
-        raise InputError(
-            "a network for the weights",
-            got="--checkpoint without --model",
-            remedy=f"Add --model IMPORT.PATH:factory, or one of {', '.join(NAMES)}.",
-        )
-    return TrialConfig(**{name: getattr(options, name) for name in _SUBJECT}), options.checkpoint
-
-
-def _run_config(options: MeasureOptions, directory: RunDirectory) -> TrialConfig:
-    stored = directory.config()
-    try:
-        config = TrialConfig(**stored | {"train": TrainConfig(**stored["train"])})
-    except (TypeError, KeyError) as error:
-        raise InputError(
-            "the run directory of `tightframe train`",
-            got=f"{directory.path}, of another kind of run ({error})",
-            remedy="Name a checkpoint file, with --model.",
-        ) from error
-    given = {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) != f.default}
-    other = [name for name in _SUBJECT if name in given and given[name] != getattr(config, name)]
-    if other:
-        raise InputError(
-            "the network and the data of the run directory",
-            got="; ".join(f"--{name} {given[name]} for {getattr(config, name)}" for name in other),
-            remedy=f"Leave these out, or name {directory.checkpoint_path} itself and describe its network by --model.",
-        )
-    return config
 
 
 def _measure_features(options: MeasureOptions) -> CollapseSummary:
@@ -204,14 +112,6 @@ def _measure_features(options: MeasureOptions) -> CollapseSummary:
             logits = features.to(kind) @ weight.T + (0 if bias is None else bias)
         monitor.update(features, file.labels[start : start + _BLOCK], logits=logits)
     return monitor.compute(weight=weight, bias=bias)
-
-
-def _config(options: MeasureOptions, config: TrialConfig | None) -> dict[str, Any]:
-    """What was measured, and how; a file of features knows neither network nor data."""
-    how = {key: value for key, value in asdict(options).items() if key not in (*_PLACES, *_SUBJECT)}
-    subject = {} if config is None else {name: getattr(config, name) for name in _SUBJECT}
-    file = options.features or options.checkpoint
-    return subject | how | {"file": "" if file is None else file.name}
 
 
 def _record(config: dict[str, Any], summaries: tuple[CollapseSummary, ...], started: str, seconds: float) -> Record:

@@ -124,3 +124,68 @@ class MeasureOptions:
     accelerator: str = "auto"
     out: Path | None = None
     format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyOptions:
+    """Certify how far the last layer of a trained network, and its features, are from the best there are.
+
+    Args:
+        checkpoint: Weights (safetensors, or a torch.save'd state dict), or a run directory of `tightframe train`.
+        model: The network: IMPORT.PATH:factory (called without arguments), or a name as in train.
+        features: File with features, labels, weight and optionally bias (npz, safetensors, parquet), in place of a
+            model.
+        data: Data set, as in train; its training part is read.
+        loss: What the network was trained with: ce, ls (label smoothing), focal or mse; the run's own, or ce.
+        smoothing: Of ls, 0.1 unless given.
+        gamma: Of focal, 2 unless given.
+        scale: Weight of the true class of mse, 1 unless given.
+        target: Target of the true class of mse, 1 unless given.
+        weight_decay: Coefficient of the squared weights; the run's own, or 5e-4, unless given.
+        feature_decay: Coefficient of the squared features, summed over the samples, or "balanced", the value that
+            balances it with that of the classifier; the run's own where it has one, or balanced, unless given.
+        bias: Decay of the bias: a coefficient, "free", or "none" for a model without bias; as the weights unless given.
+        solve: Solve the model for its minimum where no closed form is known.
+        tolerance: Gap up to which the point counts as optimal.
+        classifier: Name of the classifier, where it is ambiguous.
+        pool: Convolutional maps: average over pixels, or flatten.
+        tokens: Sequences: class token, mean, or all positions.
+        batch_size: Samples per batch.
+        width: As in train, for a model given by name.
+        depth: As in train, for a model given by name.
+        limit: As in train.
+        size: As in train.
+        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        workers: Loader processes.
+        accelerator: auto, cpu, cuda or mps.
+        out: Run directory for the record and the report.
+        format: What is printed.
+    """
+
+    checkpoint: Path | None = None
+    model: str | None = None
+    features: Path | None = None
+    data: str = "digits"
+    loss: Literal["ce", "ls", "focal", "mse"] | None = None
+    smoothing: float | None = None
+    gamma: float | None = None
+    scale: float | None = None
+    target: float | None = None
+    weight_decay: float | None = None
+    feature_decay: float | Literal["balanced"] | None = None
+    bias: float | Literal["free", "none"] | None = None
+    solve: bool = True
+    tolerance: float = 1e-9
+    classifier: str | None = None
+    pool: Literal["mean", "flatten"] = "mean"
+    tokens: Literal["class", "mean", "all"] = "class"
+    batch_size: int = 512
+    width: int | None = None
+    depth: int = 4
+    limit: int | None = None
+    size: int | None = None
+    data_root: Path | None = None
+    workers: int = 0
+    accelerator: str = "auto"
+    out: Path | None = None
+    format: Literal["text", "json"] = "text"

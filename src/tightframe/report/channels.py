@@ -19,6 +19,8 @@ DIVERGING = ("#a34400", "#d9813f", "#f3cba9", "#f7f6f3", "#b3d3ea", "#4f99cd", "
 INK, SOFT, LINE, RULE = "#22262b", "#59616a", "#9aa1a8", "#e6e8ea"
 SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 
+SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down", "cross")
+
 FADED = 0.1
 LEGEND_WIDTH = 640
 
@@ -109,6 +111,38 @@ def dash(drawing: Drawing) -> alt.StrokeDash:
     scale = alt.Scale(domain=names, range=[patterns[i % len(patterns)] for i in range(len(names))])
     legend = alt.Legend(columns=_columns(names), symbolType="stroke", symbolSize=300, symbolStrokeColor=INK)
     return alt.StrokeDash("dash:N", title=drawing.titles["dash"], sort=names, scale=scale, legend=legend)
+
+
+def predicted(panel: Panel, drawing: Drawing) -> dict[str, Any]:
+    """Which points the line of predictions joins and, for a column that the panel names, its entry in the legend."""
+    import altair as alt
+
+    if "dash" in drawing.titles:  # dashes tell splits apart there
+        return {"detail": [alt.Detail("dash", type="nominal"), *details(drawing)]}
+    joined = {"detail": details(drawing)} if details(drawing) else {}
+    if panel.reference is None:
+        return joined
+    scale = alt.Scale(domain=[panel.reference], range=[[5, 4]])
+    legend = alt.Legend(title="line", columns=1, symbolType="stroke", symbolSize=300, symbolStrokeColor=INK)
+    return joined | {"strokeDash": alt.StrokeDash("reference:N", scale=scale, legend=legend)}
+
+
+def details(drawing: Drawing) -> list[Any]:
+    """The labels beside colour and dash that start lines of their own."""
+    import altair as alt
+
+    return [alt.Detail(role, type="nominal") for role in drawing.titles if role.startswith("line")]
+
+
+def shape(drawing: Drawing) -> alt.Shape:
+    """A symbol per kind of point, drawn in outline in the legend because its filling is the colour's to choose."""
+    import altair as alt
+
+    names = drawing.orders["shape"]
+    scale = alt.Scale(domain=names, range=[SHAPES[i % len(SHAPES)] for i in range(len(names))])
+    outline = {"symbolFillColor": "transparent", "symbolStrokeColor": INK, "symbolOpacity": 1, "symbolSize": 90}
+    legend = alt.Legend(columns=_columns(names), **outline)
+    return alt.Shape("shape:N", title=drawing.titles["shape"], sort=names, scale=scale, legend=legend)
 
 
 def highlight(drawing: Drawing, *, full: float = 1.0) -> tuple[list[Any], Any]:

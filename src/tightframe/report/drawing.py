@@ -9,9 +9,16 @@ from tightframe.core.errors import InputError
 from tightframe.runs.record import Cell, Panel, Record, Table
 
 MOST_POINTS = 4000  # of one drawing: more make a page of SVG slow and tell the eye nothing
+MOST_MOVING = 8000  # over all frames of a motion, which shows one frame at a time
 MOST_CLASSES = 100  # rows and columns of a matrix, for the same reason
 
-_NUMERIC = {"curves": ("x", "y"), "layers": ("y", "fit"), "matrix": ("value",), "scatter": ("x", "y")}
+_NUMERIC = {
+    "curves": ("x", "y", "fit"),
+    "layers": ("y", "fit"),
+    "matrix": ("value",),
+    "scatter": ("x", "y", "fit"),
+    "motion": ("x", "y", "z", "frame"),
+}
 
 Rows = list[dict[str, Cell]]
 
@@ -100,14 +107,15 @@ def label(cell: Cell) -> str:
 
 
 def _roles(panel: Panel, table: Table, kept: list[int]) -> dict[str, str]:
-    named = {"x": panel.x, "y": panel.y, "color": panel.color, "facet": panel.facet, "value": panel.value}
+    named = {"x": panel.x, "y": panel.y, "z": panel.z, "frame": panel.frame, "color": panel.color}
+    named |= {"shape": panel.shape, "facet": panel.facet, "value": panel.value, "fit": panel.reference}
     roles = {role: column for role, column in named.items() if column}
     if panel.kind in ("curves", "layers"):
         # every other label that varies starts a line of its own: joining its values would draw a zigzag
         others = [c for c in table if c not in roles.values() and _separates([table[c][i] for i in kept])]
         roles |= {"dash" if c == "split" else f"line{i}": c for i, c in enumerate(others)}
         if panel.kind == "layers" and "fit" in table:
-            roles["fit"] = "fit"
+            roles.setdefault("fit", "fit")
     return roles
 
 
@@ -121,21 +129,23 @@ def _thin(panel: Panel, rows: Rows, orders: dict[str, list[str]]) -> tuple[Rows,
                 notes.append(f"The first {MOST_CLASSES} of {size} {word} are drawn.")
         rows_in, columns_in = set(orders["y"]), set(orders["x"])
         return [row for row in rows if row["y"] in rows_in and row["x"] in columns_in], orders, notes
-    step = -(-len(rows) // MOST_POINTS)
+    moving = panel.kind == "motion"
+    step = -(-len(rows) // (MOST_MOVING if moving else MOST_POINTS))
     if step == 1 or panel.kind == "layers":
         return rows, orders, []
     if panel.kind == "scatter":
         return rows[::step], orders, [f"One in {step} of the {len(rows)} points is drawn."]
-    places = sorted({row["x"] for row in rows if row["x"] is not None})
-    shown = {*places[::step], *places[-1:]}
-    note = f"One in {step} of the {len(places)} values of {panel.x} is drawn."
-    return [row for row in rows if row["x"] in shown], orders, [note]
+    along, column = ("frame", panel.frame) if moving else ("x", panel.x)
+    places = sorted({row[along] for row in rows if row[along] is not None})
+    shown = {*places[::step], *places[-1:]} | ({None} if moving else set())
+    note = f"One in {step} of the {len(places)} values of {column} is drawn."
+    return [row for row in rows if row[along] in shown], orders, [note]
 
 
 def _blank(panel: Panel, rows: Rows, numeric: tuple[str, ...]) -> tuple[Rows, frozenset[str], list[str]]:
     """Put None for what a log scale cannot show: that interrupts a line, where leaving it out would bridge the gap."""
     notes, logs = [], []
-    if undefined := sum(not _is_defined(row, numeric) for row in rows):
+    if undefined := sum(not _is_defined(panel, row, numeric) for row in rows):
         notes.append(f"{undefined} {'value is' if undefined == 1 else 'values are'} undefined and not drawn.")
     for axis, scale in (("x", panel.x_scale), ("y", panel.y_scale)):
         if scale != "log" or axis not in numeric:
@@ -182,7 +192,7 @@ def _check_numbers(panel: Panel, column: str, cells: Iterable[Cell]) -> None:
 
 
 def _check_defined(panel: Panel, rows: Rows, numeric: tuple[str, ...]) -> None:
-    if not any(_is_defined(row, numeric) for row in rows):
+    if not any(_is_defined(panel, row, numeric) for row in rows):
         raise InputError(
             f"panel {panel.title!r} has at least one defined value to draw",
             got=f"{len(rows)} rows of table {panel.table!r}, each with an undefined value",
@@ -190,8 +200,10 @@ def _check_defined(panel: Panel, rows: Rows, numeric: tuple[str, ...]) -> None:
         )
 
 
-def _is_defined(row: dict[str, Cell], numeric: tuple[str, ...]) -> bool:
-    return all(row[role] is not None for role in numeric if role != "fit")
+def _is_defined(panel: Panel, row: dict[str, Cell], numeric: tuple[str, ...]) -> bool:
+    # a prediction may be drawn on a finer grid than what was measured; a point without a frame stands still
+    spared = {"fit", "frame", "y"} if panel.reference and row["fit"] is not None else {"fit", "frame"}
+    return all(row[role] is not None for role in numeric if role not in spared)
 
 
 def _is_number(cell: Cell) -> bool:

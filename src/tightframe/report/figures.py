@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightframe.report import channels
+from tightframe.report import channels, motion
 from tightframe.report.drawing import Drawing, caption, draw
 from tightframe.runs.record import Panel, Record
 
@@ -43,8 +44,17 @@ def chart(record: Record, panel: Panel) -> alt.Chart | alt.LayerChart | alt.Face
             numbers does not.
     """
     drawing = draw(record, panel)
-    build = {"curves": _lines, "layers": _lines, "matrix": _matrix, "scatter": _scatter}[panel.kind]
-    return build(panel, drawing).properties(description=f"{panel.title}. {panel.caption}").configure(**channels.THEME)
+    build = {"curves": _lines, "layers": _lines, "matrix": _matrix, "scatter": _scatter, "motion": motion.animation}
+    return _finished(build[panel.kind](panel, drawing), panel)
+
+
+def stills(record: Record, panel: Panel) -> alt.FacetChart:
+    """Draw a motion as pictures of its first frame, one in the middle and the last.
+
+    Raises:
+        InputError: As for `chart`.
+    """
+    return _finished(motion.stills(panel, draw(record, panel)), panel)
 
 
 def save(record: Record, directory: str | Path) -> list[Path]:
@@ -64,7 +74,8 @@ def save(record: Record, directory: str | Path) -> list[Path]:
     version = vega_lite_version()
     written: list[Path] = []
     for number, panel in enumerate(record.panels, start=1):
-        drawn = chart(record, panel).properties(title=panel.title)
+        draws = stills if panel.kind == "motion" else chart
+        drawn = draws(record, panel).properties(title=panel.title)
         if not isinstance(drawn, alt.FacetChart) and panel.kind != "matrix":
             drawn = drawn.properties(width=SAVED_WIDTH)
         spec = drawn.to_dict()
@@ -91,32 +102,33 @@ def slug(text: str) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:60] or "figure"
 
 
+def _finished(view: Any, panel: Panel) -> Any:
+    return view.properties(description=f"{panel.title}. {panel.caption}").configure(**channels.THEME)
+
+
 def _lines(panel: Panel, drawing: Drawing) -> alt.LayerChart | alt.FacetChart:
     import altair as alt
 
     legend, fade = channels.highlight(drawing)
     x, y = channels.axis(panel, drawing, "x"), channels.axis(panel, drawing, "y")
-    lines = [role for role in drawing.titles if role.startswith("line")]
     shared: dict[str, Any] = {"x": x, "y": y, "opacity": fade}
     if "color" in drawing.titles:
         shared["color"] = channels.color(drawing)
-    if lines:
-        shared["detail"] = [alt.Detail(role, type="nominal") for role in lines]
+    if parts := channels.details(drawing):
+        shared["detail"] = parts
     dash = {"strokeDash": channels.dash(drawing)} if "dash" in drawing.titles else {}
     base = alt.Chart()
     ink = {} if "color" in shared else {"color": channels.FEW[0]}
     crowded = len({row["x"] for row in drawing.rows}) > 60
     line = base.mark_line(strokeWidth=1.75, clip=True, **ink).encode(**shared, **dash)
-    # on a crowded line the points are only there to be pointed at
-    seen = {"opacity": alt.value(0)} if crowded else {}
+    # on a crowded line the points are only there to be pointed at, unless they stand beside their prediction
+    seen = {"opacity": alt.value(0)} if crowded and panel.reference is None else {}
     points = base.mark_point(filled=True, size=38, clip=True, **ink).encode(
         **shared | seen, tooltip=channels.tooltip(drawing)
     )
     layers = [line, points]
     if "fit" in drawing.titles:
-        layers[0] = base.mark_line(strokeWidth=1.25, strokeDash=[5, 4], clip=True, **ink).encode(
-            **shared | {"y": channels.axis(panel, drawing, "y", field="fit")}
-        )
+        layers[0] = _prediction(panel, drawing, shared)
     # an axis of names has no scale to move
     axes = ["y"] if "x" in drawing.orders else ["x", "y"]
     zoom = alt.selection_interval(name="move", bind="scales", encodings=axes, translate=_MOVE, zoom=_ZOOM)
@@ -127,21 +139,33 @@ def _lines(panel: Panel, drawing: Drawing) -> alt.LayerChart | alt.FacetChart:
 def _scatter(panel: Panel, drawing: Drawing) -> alt.Chart | alt.FacetChart:
     import altair as alt
 
-    legend, fade = channels.highlight(drawing, full=0.55)
-    encoding: dict[str, Any] = {
-        "x": channels.axis(panel, drawing, "x"),
-        "y": channels.axis(panel, drawing, "y"),
-        "opacity": fade,
-        "tooltip": channels.tooltip(drawing),
-    }
+    legend, fade = channels.highlight(drawing, full=0.85 if "fit" in drawing.titles else 0.55)
+    shared: dict[str, Any] = {"x": channels.axis(panel, drawing, "x"), "y": channels.axis(panel, drawing, "y")}
     if "color" in drawing.titles:
-        encoding["color"] = channels.color(drawing)
-    ink = {} if "color" in encoding else {"color": channels.FEW[0]}
-    points = alt.Chart().mark_point(filled=True, size=22, **ink).encode(**encoding).add_params(*legend)
+        shared["color"] = channels.color(drawing)
+    ink = {} if "color" in shared else {"color": channels.FEW[0]}
+    size = 48 if "fit" in drawing.titles else 22
+    points = alt.Chart().mark_point(filled=True, size=size, **ink)
+    stack = points.encode(**shared, opacity=fade, tooltip=channels.tooltip(drawing))
+    if "fit" in drawing.titles:
+        _, clear = channels.highlight(drawing)
+        stack = alt.layer(_prediction(panel, drawing, shared | {"opacity": clear}), stack)
     if "facet" in drawing.titles:
-        return _placed(points, panel, drawing, height=FACET_WIDTH)
+        return _placed(stack.add_params(*legend), panel, drawing, height=FACET_WIDTH)
     zoom = alt.selection_interval(name="move", bind="scales", translate=_MOVE, zoom=_ZOOM)
-    return _placed(points.add_params(zoom), panel, drawing, height=400)
+    return _placed(stack.add_params(zoom, *legend), panel, drawing, height=400)
+
+
+def _prediction(panel: Panel, drawing: Drawing, shared: dict[str, Any]) -> alt.Chart:
+    """The predicted values as a dashed line, for the measured points to stand on."""
+    import altair as alt
+
+    ink = {} if "color" in shared else {"color": channels.FEW[0]}
+    y = channels.axis(panel, drawing, "y", field="fit")
+    line = alt.Chart().mark_line(strokeWidth=1.25, strokeDash=[5, 4], clip=True, **ink)
+    if panel.reference:
+        line = line.transform_calculate(reference=json.dumps(panel.reference))
+    return line.encode(**shared | {"y": y} | channels.predicted(panel, drawing))
 
 
 def _matrix(panel: Panel, drawing: Drawing) -> alt.Chart | alt.FacetChart:

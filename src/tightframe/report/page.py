@@ -29,7 +29,22 @@ class Figure:
     title: str
     caption: str
     spec: dict[str, Any] | None
+    stills: dict[str, Any] | None = None
     failure: str = ""
+
+    @property
+    def solid(self) -> bool:
+        """Whether the reader can turn it: a motion in space."""
+        return bool(self.stills and self.spec["usermeta"]["motion"]["solid"])
+
+    @property
+    def height(self) -> int:
+        """Room to keep for the chart in pixels, so that the page moves little when it is drawn."""
+        if self.spec is None:
+            return 0
+        if "spec" not in self.spec:
+            return self.spec["height"]
+        return self.spec["spec"]["height"] * -(-len(self.spec["facet"]["sort"]) // self.spec["columns"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +87,9 @@ def render(records: Sequence[Record], *, title: str = "Neural collapse report") 
     for record in records:
         sections.append(_section(record, first=first))
         first += len(record.panels)
-    scripts = [_vega(), _template("page.js")] if first > 1 else []
+    moving = any(panel.kind == "motion" for record in records for panel in record.panels)
+    names = ["motion.js", "page.js"] if moving else ["page.js"]
+    scripts = [_vega(), *map(_template, names)] if first > 1 else []
     return page.get_template("page.html.j2").render(
         title=title,
         sections=sections,
@@ -124,6 +141,7 @@ def _section(record: Record, *, first: int) -> dict[str, Any]:
     measured = {"last values": tables.last_values(record)} if record.series["value"] else {}
     return {
         "record": record,
+        "counts": tables.counts([record]),
         "figures": [_figure(record, panel, number) for number, panel in enumerate(record.panels, start=first)],
         "settings": tables.configuration(record),
         "listings": [_listing(name, table) for name, table in (measured | record.tables).items() if table],
@@ -133,7 +151,8 @@ def _section(record: Record, *, first: int) -> dict[str, Any]:
 def _figure(record: Record, panel: Panel, number: int) -> Figure:
     try:
         spec = drawn.chart(record, panel).to_dict()
-        return Figure(number=number, title=panel.title, caption=drawn.caption(record, panel), spec=spec)
+        stills = drawn.stills(record, panel).to_dict() if panel.kind == "motion" else None
+        return Figure(number=number, title=panel.title, caption=drawn.caption(record, panel), spec=spec, stills=stills)
     except InputError as error:
         return Figure(number=number, title=panel.title, caption=panel.caption, spec=None, failure=str(error))
 

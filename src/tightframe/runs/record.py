@@ -18,6 +18,15 @@ Table = dict[str, list[Cell]]
 Verdict = Literal["passed", "failed", "not run"]
 Relation = Literal["<=", ">=", "=="]
 
+_KINDS = ("curves", "layers", "matrix", "scatter", "motion")
+_BELONGS = {
+    "value": ("matrix",),
+    "z": ("motion",),
+    "frame": ("motion",),
+    "shape": ("motion",),
+    "reference": ("curves", "layers", "scatter"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -82,10 +91,15 @@ class Panel:
     """One figure, declared: which table is drawn, and which of its columns goes where.
 
     Kinds: "curves" (lines over a continuous x), "layers" (lines over an ordered x, in table order),
-    "matrix" (a heat map of `value` at row y, column x), "scatter" (points).
+    "matrix" (a heat map of `value` at row y, column x), "scatter" (points), "motion" (points that move over the
+    numbers of `frame`, in the plane or, with `z`, in space).
+
+    `reference` names the column of a prediction: curves, layers and a scatter show it as a dashed line beside the
+    measured points. `shape` tells kinds of moving points apart. In a motion every frame lists the same points in
+    the same order, and rows whose frame is None stand still.
     """
 
-    kind: Literal["curves", "layers", "matrix", "scatter"]
+    kind: Literal["curves", "layers", "matrix", "scatter", "motion"]
     title: str
     caption: str
     table: str
@@ -94,23 +108,33 @@ class Panel:
     color: str | None = None
     facet: str | None = None
     value: str | None = None
+    z: str | None = None
+    frame: str | None = None
+    shape: str | None = None
+    reference: str | None = None
     y_scale: Literal["linear", "log"] = "linear"
     x_scale: Literal["linear", "log"] = "linear"
     where: Mapping[str, Cell | Sequence[Cell]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in ("curves", "layers", "matrix", "scatter"):
+        if self.kind not in _KINDS:
             raise InputError(
-                'a panel is "curves", "layers", "matrix" or "scatter"',
-                got=repr(self.kind),
-                remedy="Use one of the four.",
+                f"a panel is one of {', '.join(_KINDS)}", got=repr(self.kind), remedy="Use one of these kinds."
             )
-        if (self.kind == "matrix") != (self.value is not None):
+        for name, kinds in _BELONGS.items():
+            if getattr(self, name) is not None and self.kind not in kinds:
+                raise InputError(
+                    f"`{name}` of a panel belongs to {', '.join(kinds)} only",
+                    got=f"kind={self.kind!r}, {name}={getattr(self, name)!r}",
+                    remedy=f"Leave out {name}=.",
+                )
+        needed = {"matrix": "value", "motion": "frame"}.get(self.kind)
+        if needed and getattr(self, needed) is None:
             raise InputError(
-                "a matrix panel, and no other, names the column of its values",
-                got=f"kind={self.kind!r}, value={self.value!r}",
-                remedy="Set value= for kind='matrix' only.",
+                f"a {self.kind} panel names the column of its {needed}s", got="none", remedy=f"Set {needed}=."
             )
+        if self.kind == "motion" and "log" in (self.x_scale, self.y_scale):
+            raise InputError("the axes of a motion share one linear unit", got="a log scale", remedy="Leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +232,8 @@ class Record:
                 remedy=f"Use one of {['series', *self.tables]}.",
             )
         columns = self.table(panel.table)
-        used = [c for c in (panel.x, panel.y, panel.color, panel.facet, panel.value, *panel.where) if c]
+        named = [panel.x, panel.y, panel.z, panel.color, panel.shape, panel.facet, panel.value, panel.frame]
+        used = [column for column in (*named, panel.reference, *panel.where) if column]
         missing = [column for column in used if column not in columns]
         if missing:
             raise InputError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,16 +11,19 @@ from torch import Tensor
 
 from tightframe.core.rng import generator
 from tightframe.core.solution import Certificate
+from tightframe.core.threads import threads_for
 from tightframe.ufm.model import NormalForm, UnconstrainedFeatures
 from tightframe.ufm.optima import optimum
 
 # A point counts as critical where the gradient, relative to the decay times the point, is below this.
 _CRITICAL = 1e-7
+# What rounding leaves of U1 at the best bias; far below what conjugates allow for.
+_REST = 1e-15
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Direction:
-    """A direction (W, H, b) in which the objective falls.
+    """A direction (W, H, b) in which the objective falls, its columns in the order of the point's.
 
     Args:
         kind: "gradient" where the point is not critical (the direction is the negative gradient), or
@@ -91,7 +95,13 @@ def certify(
     Reference: [zhu2021geometric], theorem 3.2 and its proof, for critical points and curvature.
     """
     form = NormalForm.of_point(problem, problem.point(W, H, b, labels=labels))
-    return certify_form(form, tolerance=tolerance)
+    with threads_for(form.multiplications):
+        found = certify_form(form, tolerance=tolerance)
+    direction = found.evidence.get("direction")
+    if labels is None or direction is None:
+        return found
+    back = torch.argsort(torch.argsort(labels.to(direction.H.device), stable=True))
+    return replace(found, evidence={**found.evidence, "direction": replace(direction, H=direction.H[:, back])})
 
 
 def certify_form(form: NormalForm, *, tolerance: float, direction: bool = True) -> Certificate:
@@ -127,24 +137,25 @@ def dual_bound(form: NormalForm) -> tuple[float, float]:
     scaled = best.G
     norm = spectral_norm(scaled)
     shrink = min(1.0, problem.nuclear_decay / norm if norm else 1.0, loss.shrink(gradient, form.targets))
-    if problem.bias == "free" and not loss.shift_invariant:
-        # The conjugate is finite everywhere: take what is left of U1 out, which shortens U.
-        root = form.multiplicity.sqrt()
-        scaled = scaled - torch.outer(scaled @ root, root) / problem.samples
+    root = form.multiplicity.sqrt()
+    rest = scaled @ root
+    # With a free bias take what is left of U1 out, which shortens U, unless U might leave the domain of the conjugate.
+    if problem.bias == "free" and (not loss.shift_invariant or float(rest.abs().max()) <= _REST):
+        scaled = scaled - torch.outer(rest, root) / problem.samples
         gradient = scaled * problem.samples / root
     conjugate = (form.multiplicity * loss.conjugate(shrink * gradient, form.targets)).sum() / problem.samples
-    sums = shrink * (scaled * form.multiplicity.sqrt()).sum(1)
+    sums = shrink * (scaled @ root)
     return -float(conjugate) - _bias_term(form, sums), norm
 
 
-def best_bias(form: NormalForm) -> NormalForm:
-    """The bias that minimises the objective for these W and H, by Newton's method."""
+def best_bias(form: NormalForm, *, tolerance: float = 1e-17) -> NormalForm:
+    """The bias that minimises the objective for these W and H, by Newton's method, to a norm of its gradient."""
     problem = form.problem
-    if problem.bias == "none":
+    if problem.bias == "none" or not math.isfinite(form.value):
         return form
     gradient = form.bias_gradient
     for _ in range(50):
-        if float(torch.linalg.vector_norm(gradient)) <= 1e-17:
+        if float(torch.linalg.vector_norm(gradient)) <= tolerance:
             break
         found = _shorter(form, _newton_step(form), gradient)
         if found is None:
@@ -157,6 +168,8 @@ def way_down(form: NormalForm) -> Direction | None:
     """A direction in which the objective falls: the negative gradient, or one of negative curvature."""
     _, *gradient = form.gradient()
     size = sum(float(part.square().sum()) for part in gradient) ** 0.5
+    if not math.isfinite(size):
+        return None
     point = sum(float(part.square().sum()) for part in (form.A, form.B)) ** 0.5
     if size > _CRITICAL * form.problem.nuclear_decay * max(point, 1.0):
         return _direction(form, "gradient", [-part for part in gradient], None)
@@ -183,9 +196,13 @@ def escaping(form: NormalForm) -> list[Tensor] | None:
 
 def spectral_norm(matrix: Tensor) -> float:
     """Largest singular value, an upper bound up to the rounding of its smaller Gram matrix."""
+    unit = float(matrix.abs().max())
+    if not 0 < unit < math.inf:
+        return unit
+    matrix = matrix / unit  # squares neither overflow nor vanish
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     largest = float(torch.linalg.eigvalsh(gram)[-1])
-    return (max(largest, 0.0) * (1 + 4 * len(gram) * torch.finfo(gram.dtype).eps)) ** 0.5
+    return unit * (largest * (1 + 4 * len(gram) * torch.finfo(gram.dtype).eps)) ** 0.5
 
 
 def top_singular(matrix: Tensor) -> tuple[Tensor, float, Tensor]:
@@ -233,11 +250,12 @@ def _bias_term(form: NormalForm, sums: Tensor) -> float:
         return size**2 / (2 * problem.bias_decay)
     if not problem.loss.shift_invariant:
         return 0.0
-    # At a minimum some sample of each class has at most K f as its loss and |Z|_F <= f/sqrt(lambda_W lambda_H):
-    # differences of biases, and so the norm of a centred bias, are bounded.
-    value = float(form.value)
-    margin = problem.loss.margin_within(problem.samples / min(problem.counts) * value)
-    widest = margin + 2 * value / problem.nuclear_decay
+    # With e = f - inf l, at a minimum some sample of each class k has a loss of at most inf l + e N/n_k, and |Z|_F is at
+    # most e/sqrt(lambda_W lambda_H): differences of biases, and so the norm of a centred bias, are bounded.
+    least = -float(problem.loss.conjugate(torch.zeros_like(form.logits[:, :1]), form.targets[:1]))
+    excess = float(form.value) - least
+    margin = problem.loss.margin_within(least + problem.samples / min(problem.counts) * excess)
+    widest = margin + 2 * excess / problem.nuclear_decay
     return size * widest * problem.classes**0.5
 
 

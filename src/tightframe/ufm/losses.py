@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from tightframe.core.errors import InputError
 from tightframe.core.typing import ClassVector, Float, Int
@@ -147,8 +148,8 @@ class Focal(Loss):
     gamma: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.gamma >= 0:
-            raise InputError("gamma of at least 0", got=repr(self.gamma), remedy="Use 2, the usual value.")
+        if not 0 <= self.gamma < float("inf"):
+            raise InputError("a finite gamma of at least 0", got=repr(self.gamma), remedy="Use 2, the usual value.")
 
     @property
     def name(self) -> str:  # noqa: D102
@@ -201,6 +202,8 @@ class Focal(Loss):
 
     def margin_within(self, value: float) -> float:  # noqa: D102
         # psi falls; found on the doubled grid, which is enough for a bound.
+        if not value < float("inf"):
+            return float("inf")
         margin = -1.0
         while float(self.of_margin(torch.tensor(margin, dtype=torch.float64))) <= value:
             margin *= 2
@@ -208,16 +211,16 @@ class Focal(Loss):
 
     def of_margin(self, margin: Tensor) -> Tensor:
         """psi(m)."""
-        return torch.sigmoid(-margin) ** self.gamma * torch.nn.functional.softplus(-margin)
+        return torch.sigmoid(-margin) ** self.gamma * -logsigmoid(margin)
 
     def slope(self, margin: Tensor) -> Tensor:
         """psi'(m), below zero."""
-        p, q, log = torch.sigmoid(margin), torch.sigmoid(-margin), torch.nn.functional.softplus(-margin)
+        p, q, log = torch.sigmoid(margin), torch.sigmoid(-margin), -logsigmoid(margin)
         return -(q**self.gamma) * (self.gamma * p * log + q)
 
     def bend(self, margin: Tensor) -> Tensor:
         """psi''(m); negative where p is small."""
-        p, q, log = torch.sigmoid(margin), torch.sigmoid(-margin), torch.nn.functional.softplus(-margin)
+        p, q, log = torch.sigmoid(margin), torch.sigmoid(-margin), -logsigmoid(margin)
         g = self.gamma
         return p * q**g * (g * g * p * log - g * q * log + (2 * g + 1) * q)
 
@@ -260,9 +263,11 @@ class SquaredError(Loss):
     shift_invariant = False
 
     def __post_init__(self) -> None:
-        if not (self.scale > 0 and self.target > 0):
+        if not (0 < self.scale < float("inf") and 0 < self.target < float("inf")):
             raise InputError(
-                "scale and target above 0", got=f"scale={self.scale}, target={self.target}", remedy="Use 1 for both."
+                "finite scale and target above 0",
+                got=f"scale={self.scale}, target={self.target}",
+                remedy="Use 1 for both.",
             )
 
     @property
@@ -304,7 +309,7 @@ def named_loss(loss: str | Loss) -> Loss:
     """A loss by name: "ce", "ls" (smoothing 0.1), "focal" (gamma 2), "mse"; a Loss is returned as it is."""
     if isinstance(loss, Loss):
         return loss
-    if loss not in _NAMED:
+    if not isinstance(loss, str) or loss not in _NAMED:
         raise InputError(
             "a loss of this model",
             got=repr(loss),

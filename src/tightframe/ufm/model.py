@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tightframe.core.checks import check_count
+from tightframe.core.checks import check_count, check_labels
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.core.typing import ClassVector, Float, Int, Weights
@@ -20,7 +20,7 @@ Columns = Float[Tensor, "d n"]
 Bias = Literal["none", "free"] | float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point:
     """Classifier W (k, d), features H (d, n) in the order of the labels, bias b (k,), zero where there is none."""
 
@@ -71,7 +71,8 @@ class UnconstrainedFeatures:
     def __post_init__(self) -> None:
         check_count(self.classes, "classes", least=2)
         check_count(self.features, "features")
-        counts = [self.per_class] * self.classes if isinstance(self.per_class, int) else list(self.per_class)
+        several = isinstance(self.per_class, Sequence)
+        counts = list(self.per_class) if several else [self.per_class] * self.classes
         if len(counts) != self.classes:
             raise InputError(
                 f"per_class is one number, or one for each of {self.classes} classes",
@@ -84,7 +85,7 @@ class UnconstrainedFeatures:
         _check_bias(self.bias)
         object.__setattr__(self, "loss", named_loss(self.loss))
         object.__setattr__(self, "counts", tuple(counts))
-        object.__setattr__(self, "per_class", self.per_class if isinstance(self.per_class, int) else tuple(counts))
+        object.__setattr__(self, "per_class", tuple(counts) if several else self.per_class)
         object.__setattr__(self, "weight_decay", tuple(map(float, self.weight_decay)))
 
     @property
@@ -153,19 +154,18 @@ class UnconstrainedFeatures:
         return Point(W, H if labels is None else H[:, self._order(labels, H.device)], b)
 
     def _order(self, labels: Tensor, device: torch.device) -> Tensor:
-        labels = labels.to(device).long()
-        counts = torch.bincount(labels, minlength=self.classes).tolist() if labels.shape == (self.samples,) else []
+        labels = check_labels(labels, self.samples, self.classes).to(device)
+        counts = torch.bincount(labels, minlength=self.classes).tolist()
         if tuple(counts) != self.counts:
-            shown = "another number of labels" if not counts else f"labels with counts {counts[:8]}"
             raise InputError(
                 f"labels with the problem's counts {list(self.counts[:8])}",
-                got=shown,
+                got=f"labels with counts {counts[:8]}",
                 remedy="Build the problem with per_class=torch.bincount(labels).tolist().",
             )
         return torch.argsort(labels, stable=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NormalForm:
     r"""The model with factors of equal weight and one column per distinct feature.
 
@@ -214,6 +214,11 @@ class NormalForm:
         other = self.moved(self.A, self.B, b)
         other.__dict__["logits"] = self.logits + (b - self.b)[:, None]
         return other
+
+    @property
+    def multiplications(self) -> int:
+        """Of the product AB."""
+        return self.A.numel() * self.B.shape[1]
 
     @property
     def collapsed(self) -> bool:

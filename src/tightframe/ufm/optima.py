@@ -17,7 +17,7 @@ from tightframe.ufm.model import Point, UnconstrainedFeatures
 Square = Float[Tensor, "k k"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Optimum:
     r"""The global minimum of a model, or the statement that none is known.
 
@@ -76,7 +76,9 @@ def optimum(problem: UnconstrainedFeatures) -> Optimum:
 
     - cross-entropy, smoothed by alpha: a = log((K-1)p/(1-p)), p = 1 - alpha (1 - 1/K) - t (K-1), m = b = 0; zero where
       t >= (1 - alpha)/K.
-    - focal: the root of psi'(a - log(K-1)) = -t (K-1), bracketed, beside a = 0.
+    - focal: the root of psi'(a - log(K-1)) = -t (K-1), bracketed; zero where that is not above 0. For t (K-1) >= 1 and
+      many classes (|psi'(-log(K-1))| > 1, from 7 on for gamma = 2) none is known: no plane that touches the loss at
+      zero lies below it, and the dual bound is loose.
     - squared error, any bias coefficient and rescaling: a quadratic in (a, m, b) with signs; for the plain loss
       a = 1 - c, m = max(0, 1 - c (1 + 1/lambda_b)), b = (1 - m)/(K (1 + lambda_b)), c = K t.
 
@@ -158,32 +160,20 @@ def _cross_entropy(problem: UnconstrainedFeatures) -> Optimum:
 
 
 def _focal(problem: UnconstrainedFeatures) -> Optimum:
+    """The root, where the tangent of psi lies below psi everywhere: there the dual bound is tight."""
     classes, t, loss = problem.classes, _strength(problem), problem.loss
-    slope = t * (classes - 1)
-    candidates = [0.0]
+    slope, apart = t * (classes - 1), float(torch.log(torch.tensor(classes - 1.0, dtype=torch.float64)))
+    steepness = -float(loss.slope(torch.tensor(-apart, dtype=torch.float64)))  # at W = H = 0
+    if slope >= 1 and steepness > 1:
+        reason = f"no closed form is known for focal loss where t (K - 1) = {slope:.3g} >= 1 and |psi'(-log(K-1))| > 1"
+        return Optimum(False, reason, problem=problem)
+    scale = 0.0
     if slope < 1:
-        root = float(loss.margin_at(torch.tensor(slope, dtype=torch.float64)))
-        candidates.append(max(0.0, root + float(torch.log(torch.tensor(classes - 1.0, dtype=torch.float64)))))
-    values = [float(_along_simplex(problem, torch.tensor(a, dtype=torch.float64))) for a in candidates]
-    value, scale = min(zip(values, candidates, strict=True))
-    return _simplex(problem, scale, value, t / _focal_threshold(classes, loss), "zhou2022all")
-
-
-def _focal_threshold(classes: int, loss: Focal) -> float:
-    """The largest t with a minimiser that is not zero: the root in t of min_a > 0 h(a) = h(0), bracketed."""
-    log = float(torch.log(torch.tensor(classes - 1.0, dtype=torch.float64)))
-
-    def gain(slope: float) -> float:
-        margin = loss.margin_at(torch.tensor(slope, dtype=torch.float64))
-        scale = float(margin) + log
-        at_zero = loss.of_margin(torch.tensor(-log, dtype=torch.float64))
-        return float(at_zero - loss.of_margin(margin)) - slope * scale if scale > 0 else -1.0
-
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if gain(middle) > 0 else (low, middle)
-    return high / (classes - 1)
+        scale = max(0.0, float(loss.margin_at(torch.tensor(slope, dtype=torch.float64))) + apart)
+    value = float(_along_simplex(problem, torch.tensor(scale, dtype=torch.float64)))
+    return _simplex(
+        problem, scale, value, slope / min(1.0, steepness), "zhou2022all; for the range of t, the dual bound"
+    )
 
 
 def _along_simplex(problem: UnconstrainedFeatures, scale: Tensor) -> Tensor:
@@ -200,7 +190,8 @@ def _squared_error(problem: UnconstrainedFeatures) -> Optimum:
     value, (scale, mean, bias) = min(
         (_signed_quadratic(problem, signs) for signs in product((0, 1, -1), repeat=2)), key=lambda found: found[0]
     )
-    eye, ones = torch.eye(classes, dtype=torch.float64), torch.full((classes, classes), 1 / classes).double()
+    eye = torch.eye(classes, dtype=torch.float64)
+    ones = torch.full_like(eye, 1 / classes)
     return Optimum(
         True,
         "balanced classes, d at least the rank of the frame",

@@ -10,6 +10,7 @@ from torch import Tensor
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Certificate, Solution, Status, Trace
+from tightframe.core.threads import threads_for
 from tightframe.optimize.smooth import lbfgs, newton_steps
 from tightframe.ufm.certificate import certify_form, escaping, way_down
 from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
@@ -62,13 +63,14 @@ def solve(
         raise InputError("a tolerance above zero", got=repr(tolerance), remedy="Use 1e-9.")
     start = problem.start(seed=seed) if start is None else problem.point(start.W, start.H, start.b)
     form = NormalForm.of_point(problem, start, collapse=problem.loss.convex)
-    run = _Run(form, tolerance, observe)
-    left = max_iterations
-    for _ in range(_ESCAPES):
-        left -= run.descend(left)
-        if run.certificate.holds or left <= 0 or not run.escape():
-            break
-    return run.solution(left <= 0, max_iterations)
+    with threads_for(form.multiplications):
+        run = _Run(form, tolerance, observe)
+        left = max_iterations
+        for _ in range(_ESCAPES):
+            left -= run.descend(left)
+            if run.certificate.holds or left <= 0 or not run.escape():
+                break
+        return run.solution(left <= 0, max_iterations)
 
 
 class _Run:

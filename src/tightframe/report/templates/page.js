@@ -16,7 +16,7 @@
     } else if (node && typeof node === "object") {
       if (node.legend && node.legend.columns) {
         node.legend.columns = Math.max(1, Math.floor((node.legend.columns * width) / 640));
-        if (width < NARROW && node.legend.symbolType === "stroke") node.legend.orient = "bottom";
+        if (width < NARROW && node.legend.symbolType !== "circle") node.legend.orient = "bottom";
       }
       if (width < NARROW && node.x?.axis?.tickCount) node.x.axis.tickCount = 4;
       for (const key of Object.keys(node)) {
@@ -59,20 +59,32 @@
     views.set(box, await vegaEmbed(box, spec, options));
   }
 
+  const source = (element) => JSON.parse(element.textContent);
+
   async function draw(figure) {
     const box = figure.querySelector(".chart");
-    const source = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
+    const given = source(figure.querySelector("script.spec"));
     const width = Math.floor(box.clientWidth);
-    let spec = fitted(source, width);
+    const motion = given.usermeta?.motion;
+    let spec = fitted(given, width);
     const view = spec.spec ?? spec;
-    if (spec.columns && width < NARROW) spec.columns = Math.min(spec.columns, Math.max(1, Math.floor(width / 170)));
+    if (spec.columns && width < NARROW) {
+      spec.columns = Math.min(spec.columns, Math.max(1, Math.floor(width / (motion ? 260 : 170))));
+    }
     await embed(box, spec);
     if (view.width !== "container") {
       const used = Number(box.querySelector("svg").getAttribute("width"));
       spec = resized(spec, width, used - (spec.columns ?? 1) * view.width);
       await embed(box, spec);
     }
+    box.style.minHeight = "";
     figure.dataset.state = "drawn";
+    figure.dispatchEvent(new CustomEvent("drawn", { bubbles: true, detail: { view: views.get(box).view, motion } }));
+  }
+
+  // What moves is printed as still pictures.
+  async function drawStills(box) {
+    await vegaEmbed(box, source(box.nextElementSibling), { ...options, actions: false });
   }
 
   function fail(figure, error) {
@@ -80,18 +92,54 @@
     note.className = "failure";
     note.setAttribute("role", "alert");
     note.textContent = `This figure could not be drawn: ${error.message ?? error}`;
-    figure.querySelector(".chart").replaceChildren(note);
+    const box = figure.querySelector(".chart");
+    box.style.minHeight = "";
+    box.replaceChildren(note);
     figure.dataset.state = "failed";
   }
 
-  async function drawAll() {
-    for (const figure of document.querySelectorAll("figure[data-state='waiting'], figure[data-state='drawn']")) {
-      try {
-        await draw(figure);
-      } catch (error) {
-        fail(figure, error);
-      }
+  const waiting = new Set(document.querySelectorAll("figure[data-state='waiting']"));
+  const unprinted = new Set(document.querySelectorAll(".stills"));
+
+  function distance(figure) {
+    const { top, bottom } = figure.getBoundingClientRect();
+    return Math.max(0, top - window.innerHeight, -bottom);
+  }
+
+  const nearest = () => [...waiting].reduce((best, figure) => (distance(figure) < distance(best) ? figure : best));
+
+  const idle = () =>
+    new Promise((done) => {
+      if (window.requestIdleCallback) window.requestIdleCallback(done, { timeout: 200 });
+      else setTimeout(done, 20);
+    });
+
+  async function attempt(figure, drawing) {
+    try {
+      await drawing();
+    } catch (error) {
+      fail(figure, error);
     }
+  }
+
+  // What is in sight comes first, and the rest follows while the page is read, so that all of it can be printed.
+  let working = false;
+  async function work() {
+    if (working) return;
+    working = true;
+    while (waiting.size) {
+      await idle();
+      const figure = nearest();
+      waiting.delete(figure);
+      await attempt(figure, () => draw(figure));
+    }
+    for (const box of unprinted) {
+      await idle();
+      unprinted.delete(box);
+      await attempt(box.closest("figure"), () => drawStills(box));
+    }
+    working = false;
+    if (waiting.size) work();
   }
 
   let width = document.documentElement.clientWidth;
@@ -101,7 +149,10 @@
     if (document.documentElement.clientWidth === width) return;
     width = document.documentElement.clientWidth;
     clearTimeout(timer);
-    timer = setTimeout(drawAll, 200);
+    timer = setTimeout(() => {
+      document.querySelectorAll("figure[data-state='drawn']").forEach((figure) => waiting.add(figure));
+      work();
+    }, 200);
   });
-  drawAll();
+  work();
 })();

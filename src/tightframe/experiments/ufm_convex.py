@@ -1,0 +1,312 @@
+"""N3: the factored and the nuclear-norm program have the same solutions; and when small classes merge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from tightframe.core.errors import InputError
+from tightframe.experiments.catalog import entry
+from tightframe.experiments.programs import NAMES, Cell, Row, bisect_decay, compare, follow, logits_of, spectrum
+from tightframe.experiments.study import Findings, Study, Sweep
+from tightframe.runs.record import Claim, Panel, table_of
+
+_SOURCE = "L4, (NVX) and (CVX)"
+_BEYOND = "beyond the sources: minority collapse, Fang et al. 2021, Hong and Ling 2023"
+# What the ledger asks of objectives and logits.
+_AGREE = 1e-8
+# Outputs of factored solutions that differ by less count as merged. Decays relatively nearer to the threshold than the
+# other number are left out there: the difference is too small to tell.
+_MERGED, _NEAR = 1e-6, 1e-4
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is solved.
+
+    Args:
+        classes: K of the comparison of the two programs.
+        features: d, at least K, of everything.
+        largest: Samples of the largest class of the comparison.
+        ratios: Of its largest to its smallest class, the others in geometric progression; 1 is balanced.
+        weight_decay: (lambda_W, lambda_H) of it.
+        losses: "ce", "ls", "mse".
+        biases: "none", "free", or coefficients.
+        groups: Pairs (number of large classes, number of small ones) whose merging is studied.
+        majority: Samples of a large class there.
+        minorities: Samples of a small class there, descending from the size of a large one; followed at `decays`.
+        decays: sqrt(lambda_W lambda_H) there, ascending; the middle one is drawn in detail.
+        bisected: The sizes of a small class for which the decay of merging is bisected.
+        precision: Relative width at which the bisection ends.
+    """
+
+    classes: int = 4
+    features: int = 6
+    largest: int = 100
+    ratios: tuple[float, ...] = (1.0, 20.0)
+    weight_decay: tuple[float, float] = (5e-3, 5e-4)
+    losses: tuple[str, ...] = ("ce", "ls", "mse")
+    biases: tuple[str | float, ...] = ("none", "free", 0.01)
+    groups: tuple[tuple[int, int], ...] = ((2, 2),)
+    majority: int = 100
+    minorities: tuple[int, ...] = (100, 50, 30, 12, 6, 3, 1)
+    decays: tuple[float, ...] = (5e-3, 1e-2, 2e-2)
+    bisected: tuple[int, ...] = (5,)
+    precision: float = 1e-4
+
+    def __post_init__(self) -> None:
+        largest = max(self.classes, *(sum(pair) for pair in self.groups))
+        if min(min(pair) for pair in self.groups) < 2 or self.features < largest:
+            raise InputError(
+                "two or more large and small classes each, and d at least the number of classes",
+                got=f"groups {self.groups}, d = {self.features} for {largest} classes",
+                remedy="One class has nothing to merge with, and below d = K the two programs differ.",
+            )
+
+
+_SIZES = (5000, 2500, 1250, 900, 600, 450, 350, 250, 180, 125, 90, 62, 44, 31, 22, 16, 11, 8, 5, 3, 2, 1)
+PRESETS = {
+    "smoke": Config(),
+    "quick": Config(
+        classes=6,
+        features=12,
+        largest=500,
+        ratios=(1.0, 10.0, 100.0),
+        groups=((5, 5),),
+        majority=5000,
+        minorities=_SIZES,
+        decays=(2e-4, 5e-4, 1e-3),
+        bisected=(500, 50, 5),
+        precision=1e-6,
+    ),
+    "paper": Config(
+        classes=10,
+        features=16,
+        largest=5000,
+        ratios=(1.0, 10.0, 100.0, 1000.0),
+        weight_decay=(5e-4, 5e-4),
+        groups=((3, 7), (5, 5), (7, 3)),
+        majority=5000,
+        minorities=_SIZES,
+        decays=(2e-4, 5e-4, 1e-3),
+        bisected=(500, 50, 5),
+        precision=1e-7,
+    ),
+}
+
+
+def investigate(config: Config, sweep: Sweep) -> Findings:
+    """Both programs beside each other; then the decay and the ratio at which small classes merge."""
+    agreement = sweep(compare, _comparisons(config))
+    thresholds = sweep(bisect_decay, _bisections(config))
+    followed = _followed(config)
+    merging = sweep(follow, followed)
+    drawn = [cell for cell in followed if cell.loss == config.losses[0] and cell.weight_decay[0] == _middle(config)]
+    tables = {
+        "agreement": table_of(agreement),
+        "thresholds": table_of(thresholds),
+        "merging": table_of(merging),
+        "singular values": table_of([row for rows in sweep(spectrum, drawn) for row in rows]),
+        "logits": table_of([row for rows in sweep(logits_of, _pictured(drawn, merging)) for row in rows]),
+    }
+    claims = (*_agreement_claims(agreement), *_merging_claims(thresholds, merging, config))
+    return Findings(claims, _answer(agreement, thresholds), tables, _panels(config))
+
+
+def _comparisons(config: Config) -> list[Cell]:
+    shapes = []
+    for ratio in config.ratios:
+        power = -1 / (config.classes - 1)
+        shapes.append(tuple(max(1, round(config.largest * ratio ** (k * power))) for k in range(config.classes)))
+    kinds = product(config.losses, config.biases, shapes)
+    return [Cell(*kind, config.weight_decay, config.features) for kind in kinds]
+
+
+def _bisections(config: Config) -> list[Cell]:
+    return [
+        _two_sizes(config, loss, bias, pair, size, 1.0)
+        for loss, bias, pair, size in product(config.losses, config.biases, config.groups, config.bisected)
+    ]
+
+
+def _followed(config: Config) -> list[Cell]:
+    return [
+        _two_sizes(config, loss, "none", config.groups[0], size, decay)
+        for loss, decay, size in product(config.losses, config.decays, config.minorities)
+    ]
+
+
+def _two_sizes(
+    config: Config, loss: str, bias: str | float, pair: tuple[int, int], size: int, decay: float
+) -> Cell:
+    counts = (config.majority,) * pair[0] + (size,) * pair[1]
+    return Cell(loss, bias, counts, (decay, decay), config.features, pair[1], config.precision)
+
+
+def _middle(config: Config) -> float:
+    return config.decays[len(config.decays) // 2]
+
+
+def _pictured(drawn: Sequence[Cell], merging: Sequence[Row]) -> list[Cell]:
+    """Equal sizes, and the sizes just before and just after the small classes merge."""
+    first = drawn[0]
+    rows = [row for row in merging if row["loss"] == NAMES[first.loss] and row["decay"] == first.problem.nuclear_decay]
+    after = [cell for cell, row in zip(drawn, rows, strict=True) if not row["law"]]
+    before = [cell for cell, row in zip(drawn[1:], rows[1:], strict=True) if row["law"]]
+    return [first, *before[-1:], *after[:1]]
+
+
+def _agreement_claims(rows: Sequence[Row]) -> list[Claim]:
+    equal = [row for row in rows if row["ratio"] == 1]
+    unequal = [row for row in rows if row["ratio"] != 1]
+    claims = [
+        Claim(
+            id=f"N3.{what}.{name}",
+            statement=f"(NVX) and (CVX) have the same {what}, {name} classes: largest {what} difference",
+            source=_SOURCE,
+            expected=0.0,
+            observed=max((row[f"{what} difference"] for row in some), default=None),
+            tolerance=_AGREE,
+            note=f"{len(some)} models: every loss with every bias" if some else "no such ratio in this configuration",
+        )
+        for what in ("objective", "logits")
+        for name, some in (("equal", equal), ("unequal", unequal))
+    ]
+    return [
+        *claims,
+        Claim(
+            id="N3.factors",
+            statement="Balanced factors of the convex solution attain its minimum in the factored model: largest loss",
+            source=_SOURCE,
+            expected=0.0,
+            observed=max(row["lost in factoring"] for row in rows),
+            tolerance=_AGREE,
+            note=f"{len(rows)} models",
+        ),
+    ]
+
+
+def _merging_claims(thresholds: Sequence[Row], merging: Sequence[Row], config: Config) -> list[Claim]:
+    claims = []
+    for loss in dict.fromkeys(row["loss"] for row in thresholds):
+        found = [row for row in thresholds if row["loss"] == loss]
+        rows = [row for row in merging if row["loss"] == loss]
+        clear = [row for row in rows if abs(row["decay"] / row["merges at decay"] - 1) > _NEAR]
+        wrong = sum((row["separation"] <= _MERGED) != (row["law"] == 0) for row in clear)
+        where = "pairs of decay and ratio without a bias"
+        claims += [
+            Claim(
+                id=f"N3.merging.{loss}",
+                statement=f"Small classes merge at the decay mu sqrt(n_B)/N: largest relative difference, {loss}",
+                source=_BEYOND,
+                expected=0.0,
+                observed=max(abs(row["relative difference"]) for row in found),
+                tolerance=config.precision,
+                note=f"bisection to {config.precision:g} over {len(found)} models, every bias",
+            ),
+            Claim(
+                id=f"N3.separation.{loss}",
+                statement=f"Outputs of small classes differ by mu - decay N/sqrt(n_B): largest deviation, {loss}",
+                source=_BEYOND,
+                expected=0.0,
+                observed=max(abs(row["separation, convex"] - row["law"]) for row in rows),
+                tolerance=_AGREE,
+                note=f"convex program, {len(rows)} {where}",
+            ),
+            Claim(
+                id=f"N3.minority.{loss}",
+                statement=f"Factored solutions have merged exactly where predicted: cells where they differ, {loss}",
+                source=_BEYOND,
+                expected=0,
+                observed=wrong,
+                note=f"from a random start, {len(clear)} {where}; merged is a difference of at most {_MERGED:g}",
+            ),
+        ]
+    return claims
+
+
+def _answer(agreement: Sequence[Row], thresholds: Sequence[Row]) -> str:
+    objective, logits = (max(row[f"{what} difference"] for row in agreement) for what in ("objective", "logits"))
+    worst = max(abs(row["relative difference"]) for row in thresholds)
+    verdict = "Yes" if max(objective, logits) <= _AGREE else "Not to the accuracy asked"
+    return (
+        f"{verdict}: over {len(agreement)} models the two programs differ by at most {objective:.1e} in the objective "
+        f"and {logits:.1e} in the logits. Classes of n_B samples merge from sqrt(lambda_W lambda_H) = mu sqrt(n_B)/N "
+        "on, mu = 1 or 1 - alpha with label smoothing, whatever the bias and the other classes: measured to "
+        f"{worst:.1e} of that over {len(thresholds)} models. Small classes merge first, and lose any difference "
+        "between them long before the large ones do."
+    )
+
+
+def _panels(config: Config) -> tuple[Panel, ...]:
+    large, small = config.groups[0]
+    where = f"{large} large classes of {config.majority} samples and {small} small ones, no bias"
+    return (
+        Panel(
+            kind="scatter",
+            title="Minority collapse: the classifiers of small classes become one",
+            caption=f"Mean cosine between the rows of W that belong to small classes, against the ratio n_A/n_B: {where}. "
+            "Points: factored model from a random start. Dashes: convex program. At 1 the classes have merged; with "
+            "squared error their rows are orthogonal until they vanish.",
+            table="merging",
+            x="ratio",
+            y="cosine",
+            color="decay",
+            facet="loss",
+            reference="cosine, convex",
+            x_scale="log",
+        ),
+        Panel(
+            kind="scatter",
+            title="One law for the difference that is left",
+            caption="Own output minus that of another small class, at a sample of a small class (probabilities; logits "
+            "for squared error). Points: factored model. Dashes: mu - decay N/sqrt(n_B), zero from the predicted "
+            "threshold on.",
+            table="merging",
+            x="ratio",
+            y="separation",
+            color="decay",
+            facet="loss",
+            reference="law",
+            x_scale="log",
+        ),
+        Panel(
+            kind="curves",
+            title="Singular values of the logits",
+            caption="Of Z diag(sqrt n_k) over the ratio, by what they tell apart, at the middle decay: first those "
+            "among small classes vanish, then those among large ones.",
+            table="singular values",
+            x="ratio",
+            y="singular value",
+            color="tells",
+            x_scale="log",
+        ),
+        Panel(
+            kind="scatter",
+            title="The decay at which small classes merge",
+            caption="Found by bisection over solutions of the convex program, against the size of a small class; every "
+            "bias has its points. Dashes: mu sqrt(n_B)/N.",
+            table="thresholds",
+            x="smallest class",
+            y="measured decay",
+            color="loss",
+            facet="classes",
+            reference="predicted decay",
+            x_scale="log",
+            y_scale="log",
+        ),
+        Panel(
+            kind="matrix",
+            title="Logits of every class before and after small classes merge",
+            caption="Convex program, at the middle decay: equal sizes, and the sizes just before and after merging.",
+            table="logits",
+            x="class",
+            y="output",
+            value="logit",
+            facet="sizes",
+        ),
+    )
+
+
+EXPERIMENT = Study(entry("ufm-convex"), PRESETS, investigate)

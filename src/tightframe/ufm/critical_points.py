@@ -1,0 +1,143 @@
+"""Critical points of the model, by construction from its symmetries and by Newton's method from any start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tightframe.core.errors import InputError
+from tightframe.core.rng import generator
+from tightframe.core.typing import Float
+from tightframe.optimize.smooth import lbfgs, newton_steps
+from tightframe.optimize.stationary import stationary_point
+from tightframe.ufm.certificate import best_bias
+from tightframe.ufm.landscape import CriticalPoint, Landscape, classify
+from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
+
+Vector = Float[Tensor, " n"]
+
+# Steps of L-BFGS within a symmetric subspace, and the norm of the gradient that Newton's method is asked for.
+_MOST_STEPS, _GRADIENT = 5000, 1e-12
+
+
+def symmetric_point(
+    problem: UnconstrainedFeatures,
+    *,
+    rank: int | None = None,
+    groups: Sequence[Sequence[int]] = (),
+    seed: int = 0,
+) -> CriticalPoint:
+    r"""A critical point of low rank, or with classes merged, or both; the origin for rank 0.
+
+    .. math:: \min_{\hat A, \hat B, \hat b} \Phi(P \hat A Q^\top,\; Q \hat B P^\top,\; P \hat b)
+
+    over the points that some symmetries of the model leave unchanged: reflections in the directions orthogonal to the
+    columns of Q (d, r), and permutations of the classes of each group, whose indicators, of unit length, are the
+    columns of P (k, g). The gradient at such a point is itself unchanged, so that a critical point among them is a
+    critical point of the model (the principle of symmetric criticality). Q is drawn at random.
+
+    Args:
+        problem: The model.
+        rank: r, at most d; d where not given.
+        groups: Merged classes, each with equally many samples; classes that are not named stay on their own.
+        seed: Seed of the start and of Q.
+
+    Returns:
+        CriticalPoint, "not critical" where the minimisation did not reach the precision of one.
+
+    Raises:
+        InputError: A rank outside of 0..d; groups that overlap, name an unknown class or have classes of unequal sizes.
+
+    Example:
+        >>> from tightframe.ufm import UnconstrainedFeatures
+        >>> problem = UnconstrainedFeatures(classes=4, features=5, per_class=50, weight_decay=(5e-3, 5e-5))
+        >>> symmetric_point(problem, groups=[(0, 1)]).kind
+        'strict saddle'
+
+    Reference: [palais1979principle].
+    """
+    rank = problem.features if rank is None else rank
+    if not 0 <= rank <= problem.features:
+        raise InputError(f"a rank from 0 to d = {problem.features}", got=repr(rank), remedy="Lower rank.")
+    P = _indicators(problem, groups)
+    start = NormalForm.of_point(problem, problem.start(seed=seed), collapse=True)
+    if rank == 0:
+        origin = best_bias(start.moved(torch.zeros_like(start.A), torch.zeros_like(start.B), torch.zeros_like(start.b)))
+        return classify(problem, origin.point)
+    normal = torch.randn(problem.features, rank, dtype=torch.float64, generator=generator(seed))
+    Q = torch.linalg.qr(normal).Q
+    whole, small = Landscape(start), Landscape(start.moved(P.T @ start.A @ Q, Q.T @ start.B @ P, P.T @ start.b))
+
+    def embed(vector: Vector) -> Vector:
+        A, B, b = small.parts(vector)
+        return whole.joined((P @ A @ Q.T, Q @ B @ P.T, P @ b))
+
+    def restrict(vector: Vector) -> Vector:
+        A, B, b = whole.parts(vector)
+        return small.joined((P.T @ A @ Q, Q.T @ B @ P, P.T @ b))
+
+    def value(vector: Vector) -> tuple[float, Vector]:
+        found, gradient = whole.value(embed(vector))
+        return found, restrict(gradient)
+
+    reached, _ = lbfgs(value, small.vector, max_iterations=_MOST_STEPS)
+    polished = newton_steps(
+        lambda v: value(v)[1], lambda v, direction: restrict(whole.product(embed(v), embed(direction))), reached
+    )
+    return classify(problem, whole.at(embed(polished)).point)
+
+
+def newton_point(
+    problem: UnconstrainedFeatures, *, seed: int = 0, start: Point | None = None, max_steps: int = 500
+) -> CriticalPoint:
+    r"""A critical point of whatever kind is near a random start, by damped Newton steps on the gradient.
+
+    .. math:: x \leftarrow x - (\mathcal H^2 + \mu I)^{-1} \mathcal H \nabla\Phi(x)
+
+    Args:
+        problem: The model.
+        seed: Seed of the start (W, H, b standard normal).
+        start: A start of your own.
+        max_steps: Steps at most.
+
+    Returns:
+        CriticalPoint, "not critical" where the steps did not get there.
+
+    Raises:
+        InputError: A start that does not fit the problem.
+
+    Reference: [marquardt1963algorithm].
+    """
+    start = problem.start(seed=seed) if start is None else problem.point(start.W, start.H, start.b)
+    landscape = Landscape(NormalForm.of_point(problem, start, collapse=problem.loss.convex))
+    found = stationary_point(
+        landscape.gradient, landscape.product, landscape.vector, tolerance=_GRADIENT, max_steps=max_steps
+    )
+    return classify(problem, landscape.at(found.x).point)
+
+
+def _indicators(problem: UnconstrainedFeatures, groups: Sequence[Sequence[int]]) -> Float[Tensor, "k g"]:
+    """Unit indicator vectors of the groups and of every class on its own."""
+    named = [k for group in groups for k in group]
+    known = all(isinstance(k, int) and 0 <= k < problem.classes for k in named)
+    if not known or len(set(named)) < len(named) or not all(groups):
+        raise InputError(
+            f"groups of different classes from 0 to {problem.classes - 1}",
+            got=repr([list(group) for group in groups]),
+            remedy="Name each class once at most; a class that is not named stays on its own.",
+        )
+    for group in groups:
+        counts = [problem.counts[k] for k in group]
+        if len(set(counts)) > 1:
+            raise InputError(
+                "merged classes of equal sizes",
+                got=f"classes {list(group)} with {counts} samples",
+                remedy="Merge equal classes: only these may be exchanged without changing the model.",
+            )
+    alone = [(k,) for k in range(problem.classes) if k not in named]
+    P = torch.zeros(problem.classes, len(groups) + len(alone), dtype=torch.float64)
+    for g, group in enumerate([*groups, *alone]):
+        P[list(group), g] = len(group) ** -0.5
+    return P

@@ -1,0 +1,220 @@
+"""The landscape of the model: curvatures at a point, and what kind of critical point it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tightframe.core.solution import Certificate
+from tightframe.core.typing import Float
+from tightframe.optimize.curvature import Eigenpairs, extreme_eigenpairs
+from tightframe.ufm.certificate import Direction, certify_form
+from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
+
+Kind = Literal["global", "strict saddle", "other", "not critical"]
+Vector = Float[Tensor, " n"]
+
+# An eigenvalue counts as negative below this, relative to sqrt(lambda_W lambda_H): an imperfect critical point has
+# zero eigenvalues (rotations) wrong by about its relative gradient.
+_NEGATIVE = 1e-6
+
+
+@dataclass(frozen=True)
+class CriticalPoint:
+    r"""A point and what it is.
+
+    Args:
+        kind: "global" where the certificate holds; "not critical" where it does not and the gradient is not small;
+            "strict saddle" where the smallest eigenvalue is negative; "other" where nothing of this was found: a local
+            minimum that is not global, a degenerate saddle, or a global minimum that no bound reaches.
+        point: W, H, b.
+        value: Objective.
+        gradient_norm: Norm of the gradient.
+        smallest: Smallest eigenvalue of the Hessian; NaN where Lanczos did not converge.
+        excess: |grad g| - sqrt(lambda_W lambda_H), in the spectral norm. With a null vector of W and a convex loss the
+            smallest eigenvalue of a saddle is -excess, and the curvature along the certified direction -2 excess.
+        certificate: Dual gap.
+        direction: For a strict saddle, a way down: the one of the theorem where W has a null space, else the
+            eigenvector of the smallest eigenvalue.
+
+    Gradient and eigenvalues are those of the normal form, in which W and H weigh equally; signs do not depend on it.
+    """
+
+    kind: Kind
+    point: Point
+    value: float
+    gradient_norm: float
+    smallest: float
+    excess: float
+    certificate: Certificate
+    direction: Direction | None
+
+
+class Landscape:
+    r"""The objective around a point as a function of one vector x = (A, B, b), the variables of the normal form.
+
+    .. math:: x = \big(r W,\; H \operatorname{diag}(\sqrt{c_i})/r,\; b\big), \qquad r = (\lambda_W/\lambda_H)^{1/4}
+
+    with c_i samples for every distinct feature. b is left out where the model has no bias.
+
+    Args:
+        form: The normal form at some point.
+    """
+
+    def __init__(self, form: NormalForm) -> None:
+        self.form = form
+        self._shapes = [form.A.shape, form.B.shape, form.b.shape][: 2 if form.problem.bias == "none" else 3]
+
+    @property
+    def vector(self) -> Vector:
+        """The point itself."""
+        return self.joined((self.form.A, self.form.B, self.form.b))
+
+    def at(self, vector: Vector) -> NormalForm:
+        """The normal form at a vector."""
+        return self.form.moved(*self.parts(vector))
+
+    def value(self, vector: Vector) -> tuple[float, Vector]:
+        """Objective and gradient."""
+        value, *gradient = self.at(vector).gradient()
+        return float(value), self.joined(gradient)
+
+    def gradient(self, vector: Vector) -> Vector:
+        """Gradient."""
+        return self.joined(self.at(vector).gradient()[1:])
+
+    def product(self, vector: Vector, direction: Vector) -> Vector:
+        """Hessian at a vector times a direction."""
+        return self.joined(self.at(vector).second(*self.parts(direction)))
+
+    def extreme(
+        self, *, count: int = 1, which: Literal["smallest", "largest"] = "smallest", seed: int = 0
+    ) -> Eigenpairs:
+        """Extreme eigenpairs of the Hessian at the point."""
+        at = self.vector
+        return extreme_eigenpairs(
+            lambda v: self.product(at, v), len(at), count=count, which=which, seed=seed, device=at.device
+        )
+
+    def direction(self, vector: Vector) -> Point:
+        """A direction in the variables of the model: f(W + t dW, H + t dH, b + t db) is the objective at x + t v."""
+        return self.at(vector).point
+
+    def parts(self, vector: Vector) -> list[Tensor]:
+        """The parts A, B, b of a vector."""
+        pieces = torch.split(vector, [shape.numel() for shape in self._shapes])
+        parts = [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
+        return parts if len(parts) == 3 else [*parts, torch.zeros_like(self.form.b)]
+
+    def joined(self, parts: Sequence[Tensor]) -> Vector:
+        """The vector of parts A, B, b."""
+        return torch.cat([part.flatten() for part in parts[: len(self._shapes)]])
+
+
+def classify(problem: UnconstrainedFeatures, point: Point, *, tolerance: float = 1e-9, seed: int = 0) -> CriticalPoint:
+    r"""Say of a point whether it is a global minimum, a strict saddle, something else, or not critical.
+
+    .. math:: \text{global: } f - f^\star \le \text{dual gap} \le \text{tolerance}; \qquad
+        \text{strict saddle: } \nabla f = 0,\; \lambda_{\min}(\nabla^2 f) < 0
+
+    Args:
+        problem: The model.
+        point: W (k, d), H (d, n), b (k,), ordered by class.
+        tolerance: Dual gap up to which the point is a global minimum.
+        seed: Seed of Lanczos' start.
+
+    Returns:
+        CriticalPoint.
+
+    Raises:
+        InputError: The point does not fit the problem.
+
+    Example:
+        >>> from tightframe.ufm import UnconstrainedFeatures, optimum
+        >>> problem = UnconstrainedFeatures(classes=4, features=5, per_class=50, weight_decay=(5e-3, 5e-5))
+        >>> classify(problem, optimum(problem).point()).kind
+        'global'
+
+    Reference: [zhu2021geometric], theorem 3.2.
+    """
+    form = NormalForm.of_point(problem, problem.point(point.W, point.H, point.b))
+    certificate = certify_form(form, tolerance=tolerance)
+    direction = certificate.evidence.get("direction")
+    lowest = _lowest(form, seed)
+    kind, decay = "other", problem.nuclear_decay
+    if certificate.holds:
+        kind = "global"
+    elif direction is not None and direction.kind == "gradient":
+        kind = "not critical"
+    elif lowest.value < -(_NEGATIVE * decay + lowest.error):
+        kind, direction = "strict saddle", direction or _bent(lowest)
+    return CriticalPoint(
+        kind,
+        form.point,
+        certificate.evidence["value"],
+        certificate.evidence["gradient norm"],
+        lowest.value,
+        certificate.evidence["spectral norm"] - decay,
+        certificate,
+        direction,
+    )
+
+
+@dataclass(frozen=True)
+class _Lowest:
+    """The smallest eigenvalue, its error, and its direction (A, B, b) at a normal form."""
+
+    value: float
+    error: float
+    form: NormalForm
+    parts: list[Tensor]
+
+
+def _lowest(form: NormalForm, seed: int) -> _Lowest:
+    landscape = Landscape(form)
+    pairs = landscape.extreme(seed=seed)
+    if not len(pairs.values):
+        return _Lowest(float("nan"), 0.0, form, [])
+    found = _Lowest(float(pairs.values[0]), float(pairs.residuals[0]), form, landscape.parts(pairs.vectors[:, 0]))
+    if form.problem.loss.convex or not form.collapsed:
+        return found
+    return min(found, _within_classes(form), key=lambda lowest: lowest.value)
+
+
+def _within_classes(form: NormalForm) -> _Lowest:
+    """The same over the directions that one column per class leaves out: zero sums within each class.
+
+    They separate into blocks (1/N) A^T l'' A + lambda I, one of size d for each class with more than one sample.
+    """
+    problem, logits = form.problem, form.logits
+    best = _Lowest(float("inf"), 0.0, form, [])
+    for k, count in enumerate(problem.counts):
+        if count == 1:
+            continue
+        here, target = logits[:, k : k + 1].expand(-1, problem.features), form.targets[k].expand(problem.features)
+        bend = form.A.T @ problem.loss.curvature(here, target, form.A) / problem.samples
+        values, vectors = torch.linalg.eigh((bend + bend.T) / 2)
+        value = float(values[0]) + problem.nuclear_decay
+        if value < best.value:
+            whole = _one_column_per_sample(form)
+            B, first = torch.zeros_like(whole.B), sum(problem.counts[:k])
+            B[:, first], B[:, first + 1] = vectors[:, 0] / 2**0.5, -vectors[:, 0] / 2**0.5
+            best = _Lowest(value, 0.0, whole, [torch.zeros_like(form.A), B, torch.zeros_like(form.b)])
+    return best
+
+
+def _one_column_per_sample(form: NormalForm) -> NormalForm:
+    labels = form.problem.labels.to(form.B.device)
+    columns = (form.B / form.multiplicity.sqrt())[:, labels]
+    return NormalForm(form.problem, torch.ones_like(labels).double(), labels, form.A, columns, form.b)
+
+
+def _bent(lowest: _Lowest) -> Direction:
+    form, parts = lowest.form, lowest.parts
+    slope = sum(float((a * b).sum()) for a, b in zip(form.gradient()[1:], parts, strict=True))
+    moved = form.moved(*parts).point
+    return Direction("negative curvature", moved.W, moved.H, moved.b, slope, form.curvature_along(*parts))

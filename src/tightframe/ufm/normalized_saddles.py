@@ -1,0 +1,150 @@
+"""Critical points on spheres: written down, critical by symmetry at every temperature, or found by Newton's method."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from tightframe.core.checks import check_count
+from tightframe.core.errors import InputError
+from tightframe.core.solution import Solution
+from tightframe.geometry.frames import simplex_etf
+from tightframe.optimize.riemannian import on_spheres, random_columns
+from tightframe.optimize.stationary import stationary_point
+from tightframe.ufm.model import Point
+from tightframe.ufm.normalized import NormalizedFeatures, SphereForm
+
+
+def single_classifier(problem: NormalizedFeatures, *, seed: int = 0) -> Point:
+    """One row for all classes, and the same features, uniform on the sphere, in every class: nothing is learned.
+
+    All logits of a sample agree, so that features have no gradient, and what the classes ask of W cancels because their
+    features are the same. With per_class >= d they leave no direction free, so that a way down has to move W and H
+    within their span.
+
+    Raises:
+        InputError: Unequal classes, or a loss that is not one of differences of logits.
+    """
+    _check_balanced(problem)
+    if not problem.loss.shift_invariant:
+        raise InputError("a loss of differences of logits", got=problem.loss.name, remedy='Use "ce".')
+    columns = random_columns(problem.features, problem.counts[0] + 1, seed=seed)
+    W = columns[:, -1].expand(problem.classes, -1)
+    return problem.point(W, columns[:, :-1].repeat(1, problem.classes))
+
+
+def merged_classes(problem: NormalizedFeatures, groups: int, *, seed: int = 0) -> Point:
+    """A simplex of `groups` vectors, each shared by K/groups classes and their features; 1 for all of them together.
+
+    Raises:
+        InputError: Unequal classes, a number of groups that does not divide K or is K, d < groups - 1.
+    """
+    _check_balanced(problem)
+    check_count(groups, "groups")
+    if problem.classes % groups or groups == problem.classes:
+        raise InputError(
+            f"a proper divisor of K = {problem.classes}",
+            got=f"groups={groups}",
+            remedy="The groups must be of equal size, and larger than one class.",
+        )
+    vertices = (
+        simplex_etf(groups, problem.features, seed=seed)
+        if groups > 1
+        else random_columns(problem.features, 1, seed=seed).T
+    )
+    return _aligned(problem, vertices.repeat_interleave(problem.classes // groups, dim=0))
+
+
+def polygon(problem: NormalizedFeatures, *, seed: int = 0) -> Point:
+    """The classes at the corners of a regular polygon in a plane, W = Hbar^T: the frame of two dimensions, padded.
+
+    Raises:
+        InputError: Unequal classes, or K < 4, for which the polygon is the simplex.
+    """
+    _check_balanced(problem)
+    check_count(problem.classes, "classes", least=4)
+    angles = torch.arange(problem.classes, dtype=torch.float64) * (2 * math.pi / problem.classes)
+    corners = torch.stack([angles.cos(), angles.sin()], dim=1)
+    plane = simplex_etf(3, problem.features, seed=seed)
+    basis = torch.linalg.qr(plane.T[:, :2]).Q
+    return _aligned(problem, corners @ basis.T)
+
+
+def opposite_features(problem: NormalizedFeatures, count: int, *, seed: int = 0) -> Point:
+    r"""The simplex ETF, with the first `count` features of every class on the side opposite to their classifier.
+
+    For d = K - 1 and tau > K - 1 such a feature is at a strict local minimum for the classifiers given: along the
+    sphere its loss has curvature tau (1 - p) K/(K-1) (tau/(K-1) - 1), p being its share of the true class. Where the
+    other features are many enough to hold the classifiers in place, the whole point is a local minimum.
+
+    Raises:
+        InputError: Unequal classes, a count outside 1 ... n, fewer than K - 1 dimensions.
+    """
+    _check_balanced(problem)
+    check_count(count, "count")
+    if count > problem.counts[0]:
+        raise InputError(f"at most {problem.counts[0]} features per class", got=f"{count}", remedy="Turn fewer round.")
+    point = _aligned(problem, simplex_etf(problem.classes, problem.features, seed=seed))
+    place = torch.arange(problem.samples) % problem.counts[0]
+    return problem.point(point.W, torch.where(place < count, -point.H, point.H))
+
+
+def nearby_critical_point(
+    problem: NormalizedFeatures,
+    *,
+    seed: int = 0,
+    start: Point | None = None,
+    tolerance: float = 1e-12,
+    max_steps: int = 100,
+) -> Solution:
+    r"""A critical point of whatever kind near a start, most often a saddle: damped Newton steps on grad f = 0.
+
+    The spheres are left for free columns x by f(x/|x|) + (1/2) sum (|x| - 1)^2, which has the same critical points.
+    Meant for a few hundred variables and moderate temperatures; where the loss is flat the method creeps.
+
+    Args:
+        problem: The model.
+        seed: Seed of the start (uniform on the spheres).
+        start: A start of your own, in place of the random one.
+        tolerance: Norm of the gradient at which to stop.
+        max_steps: At most this many steps.
+
+    Returns:
+        Solution with W (k, d), H (d, n), the objective there and a trace of "gradient norm"; no certificate, see
+        `classify`.
+    """
+    start = problem.start(seed=seed) if start is None else problem.point(start.W, start.H)
+    labels, classes = problem.labels, problem.classes
+
+    def objective(vector: torch.Tensor) -> torch.Tensor:
+        columns = vector.view(problem.features, -1)
+        norms = torch.linalg.vector_norm(columns, dim=0)
+        unit = columns / norms
+        logits = problem.temperature * (unit[:, :classes].T @ unit[:, classes:])
+        return problem.loss.value(logits, labels).mean() + 0.5 * (norms - 1).square().sum()
+
+    gradient = torch.func.grad(objective)
+    found = stationary_point(
+        gradient,
+        lambda at, along: torch.func.jvp(gradient, (at,), (along,))[1],
+        torch.cat([start.W.T, start.H], dim=1).flatten(),
+        tolerance=tolerance,
+        max_steps=max_steps,
+    )
+    unit = on_spheres(found.x.view(problem.features, -1))
+    form = SphereForm(problem, unit[:, :classes].T.contiguous(), unit[:, classes:].contiguous())
+    return Solution(found.status, float(form.value), {"W": form.W, "H": form.H}, found.trace)
+
+
+def _aligned(problem: NormalizedFeatures, rows: torch.Tensor) -> Point:
+    return problem.point(rows, rows.T[:, problem.labels])
+
+
+def _check_balanced(problem: NormalizedFeatures) -> None:
+    if not problem.balanced:
+        raise InputError(
+            "equally many samples in every class",
+            got=f"counts {list(problem.counts[:8])}",
+            remedy="Without that symmetry the point is not critical.",
+        )
