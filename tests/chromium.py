@@ -41,10 +41,11 @@ def browse(path: Path, folder: Path, *flags: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def with_script(report: Path, folder: Path, script: str) -> Path:
-    """A copy of the page with one more script, for which its content policy has to go."""
+def with_script(report: Path, folder: Path, script: str, *, early: str = "") -> Path:
+    """A copy of the page with one more script before and after its own, for which its content policy has to go."""
     text = re.sub(r"<meta http-equiv[^>]*>", "", report.read_text(encoding="utf-8"))
     head, tail = text.rsplit("</body>", 1)
+    head = head.replace("<body>", f"<body><script>{early}</script>", 1)
     return write(folder / "copy.html", f"{head}<script>{script}</script></body>{tail}")
 
 

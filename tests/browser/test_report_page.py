@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 import random
 import re
 from pathlib import Path
 
 import pytest
-from chromium import browse, states, title, with_script, write
 
+from chromium import browse, states, title, with_script, write
 from tightframe.report import page
 from tightframe.report.compare import compare
 from tightframe.runs.record import Claim, Panel, Record, series_table
@@ -182,6 +183,20 @@ def test_a_chart_that_fails_says_so_and_leaves_the_others(report, tmp_path):
     document, _ = browse(write(tmp_path / "broken.html", broken), tmp_path, "--dump-dom")
     assert states(document) == ["failed"] + ["drawn"] * 11
     assert re.search(r'class="failure" role="alert">This figure could not be drawn: \w', document)
+
+
+def test_figures_in_sight_are_drawn_before_the_others(report, tmp_path):
+    script = """
+    const drawn = [];
+    document.addEventListener('drawn', (event) => drawn.push(Number(event.target.id.split('-')[1])));
+    document.querySelector('#figure-9').scrollIntoView();
+    setTimeout(() => { document.title = JSON.stringify(drawn); }, 12000);
+    """
+    document, _ = browse(with_script(report, tmp_path, script), tmp_path, "--window-size=1280,700", "--dump-dom")
+    order = json.loads(title(document))
+    assert sorted(order) == list(range(1, 13))
+    assert set(order[:2]) <= {8, 9, 10}
+    assert order.index(1) > 6
 
 
 def test_the_page_prints(report, tmp_path):

@@ -62,7 +62,7 @@ def test_lbfgs_tells_every_step_and_stops_when_told():
         seen.append((step, vector.clone()))
         return step == 7
 
-    found, steps = lbfgs(rosenbrock, torch.zeros(6, dtype=torch.float64), max_iterations=100, stop=stop)
+    found, steps = lbfgs(rosenbrock, torch.zeros(6, dtype=torch.float64), max_iterations=100, every=1, stop=stop)
     assert steps == 7
     assert [step for step, _ in seen] == list(range(1, 8))
     assert torch.equal(seen[-1][1], found)

@@ -114,6 +114,30 @@ def test_a_fit_is_drawn_only_over_layers():
     assert "fit" not in draw(record(t=table | {"x": [0, 1]}), panel("curves")).titles
 
 
+def test_a_reference_is_the_fit_of_curves_layers_and_scatters():
+    table = {"x": [0, 1], "y": [1.0, 2.0], "theory": [1.1, 1.9], "fit": [5.0, 5.0]}
+    for kind in ("curves", "layers", "scatter"):
+        drawing = draw(record(t=table), panel(kind, reference="theory"))
+        assert drawing.titles["fit"] == "theory"
+        assert [row["fit"] for row in drawing.rows] == [1.1, 1.9]
+    with pytest.raises(InputError, match="draws numbers from column 'theory'; got 'high'"):
+        draw(record(t=table | {"theory": [1.0, "high"]}), panel(reference="theory"))
+
+
+def test_a_prediction_may_be_finer_than_what_was_measured():
+    table = {"x": [0, 1, 2, 3], "y": [1.0, None, 2.0, None], "theory": [1.0, 1.5, 2.0, None]}
+    assert draw(record(t=table), panel(reference="theory")).notes == ("1 value is undefined and not drawn.",)
+    assert draw(record(t=table), panel()).notes == ("2 values are undefined and not drawn.",)
+    only = {"x": [0, 1], "y": [None, None], "theory": [1.0, 2.0]}
+    assert len(draw(record(t=only), panel("scatter", reference="theory")).rows) == 2
+
+
+def test_a_prediction_that_a_log_scale_cannot_show_is_blanked():
+    table = {"x": [0, 1], "y": [1.0, 2.0], "theory": [0.0, 2.0]}
+    drawing = draw(record(t=table), panel(reference="theory", y_scale="log"))
+    assert [row["fit"] for row in drawing.rows] == [None, 2.0]
+
+
 def test_a_large_matrix_keeps_its_first_rows_and_columns():
     size = MOST_CLASSES + 5
     cells = [(i, j) for i in range(size) for j in range(size)]

@@ -91,6 +91,51 @@ def test_layers_stand_in_the_order_of_the_table_with_the_fit_dashed():
     assert "strokeDash" not in without["layer"][0]["mark"]
 
 
+@pytest.mark.parametrize("kind", ["curves", "layers", "scatter"])
+def test_a_reference_is_a_dashed_line_named_in_the_legend_under_the_measured_points(kind):
+    table = {"x": [0, 1, 0, 1], "y": [1.0, 0.1, 2.0, 0.2], "theory": [0.9, 0.12] * 2, "loss": ["a", "a", "b", "b"]}
+    line, points = spec(kind, table, color="loss", reference="theory", y_scale="log")["layer"]
+    assert (line["mark"]["type"], points["mark"]["type"]) == ("line", "point")
+    assert line["encoding"]["y"]["field"] == "fit"
+    assert line["encoding"]["y"]["scale"]["type"] == "log"
+    assert points["encoding"]["y"]["field"] == "y"
+    assert line["encoding"]["color"] == points["encoding"]["color"]
+    dash = line["encoding"]["strokeDash"]
+    assert dash["scale"] == {"domain": ["theory"], "range": [[5, 4]]}
+    assert line["transform"] == [{"calculate": '"theory"', "as": "reference"}]
+    assert points["encoding"]["tooltip"][-1]["title"] == "theory"
+
+
+def test_points_beside_their_prediction_are_seen_on_a_crowded_line():
+    size = 100
+    table = {"x": list(range(size)), "y": [1.0] * size, "theory": [1.0] * size}
+    _, points = spec(table=table, reference="theory")["layer"]
+    assert points["encoding"]["opacity"] != {"value": 0}
+
+
+def test_the_prediction_of_every_split_is_a_line_of_its_own():
+    table = CURVES | {"theory": CURVES["y"], "layer": ["u", "u", "v", "v"]}
+    line, _ = spec(table=table, reference="theory")["layer"]
+    joined = [detail["field"] for detail in line["encoding"]["detail"]]
+    assert joined[0] == "dash"
+    assert len(joined) == 3  # metric and layer
+    assert "strokeDash" not in line["encoding"]
+    assert line["mark"]["strokeDash"] == [5, 4]
+
+
+def test_a_saved_prediction_with_a_hostile_name_joins_its_points(tmp_path):
+    name = 'it\'s "y"\n\\'
+    table = {"x": [0.0, 2.0, 1.0], "y": [0.0, 2.0, None], name: [0.0, 2.0, 1.0]}
+    held = record([panel("scatter", reference=name)], t=table)
+    svg = figures.save(held, tmp_path)[0].read_text(encoding="utf-8")
+    (line,) = re.findall(r'aria-roledescription="line mark" d="([^"]*)"', svg)
+    assert len(re.findall("[ML]", line)) == 3  # in the order of x
+    places = [float(x) for x, _ in re.findall(r"([0-9.]+),([0-9.]+)", line)]
+    assert places == sorted(places)
+    assert len(re.findall(r'aria-roledescription="point"', svg)) == 2
+    assert '>it\'s "y" ∖</text>' in svg.replace("&quot;", '"')
+
+
 def test_a_matrix_is_square_centred_on_zero_and_in_the_order_of_the_table():
     drawn = spec("matrix", MATRIX, value="v")
     assert drawn["encoding"]["color"]["scale"]["domain"] == [-0.8, 0.8]

@@ -136,6 +136,53 @@ def test_a_panel_that_cannot_be_drawn_says_why_and_the_rest_stays():
     assert "could not be drawn: panel &#39;Broken&#39; has at least one row" in text
 
 
+def test_contents_count_the_claims_of_every_record_and_claims_stand_under_their_record():
+    claims = [
+        Claim(id="A", statement="Good.", source="S", expected=1.0, observed=0.5),
+        Claim(id="B", statement="Bad.", source="S", expected=1.0, observed=2.0),
+    ]
+    text = page.render([record(claims=claims), record("two", claims=claims[:1]), record("three")])
+    contents = text[text.index('<nav id="contents"') : text.index("</nav>")]
+    assert re.findall(r"(\d+) (passed|failed|not run)<", contents) == [
+        ("1", "passed"),
+        ("1", "failed"),
+        ("1", "passed"),
+    ]
+    table = text[text.index('<table class="claims"') : text.index("</table>")]
+    heads = re.findall(r'<th scope="rowgroup"[^>]*><a href="(#run-\d)">(\w+)</a>', table)
+    assert heads == [("#run-1", "ONE"), ("#run-2", "TWO")]
+    assert text.count('<a href="#contents">') == 3
+    alone = page.render([record(claims=claims)])
+    assert "#contents" not in alone
+    assert 'class="part"' not in alone
+
+
+def test_the_player_comes_only_with_a_motion():
+    tables = {"t": {"x": [0, 1], "y": [1.0, 2.0], "z": [0.0, 1.0], "step": [0, 10]}}
+    moves = {"kind": "motion", "title": "M", "caption": "", "table": "t", "x": "x", "y": "y", "frame": "step"}
+    flat, solid = (
+        page.render([Record(name="r", title="R", question="?", tables=tables, panels=[Panel(**moves, **more)])])
+        for more in ({}, {"z": "z"})
+    )
+    for text in (flat, solid):
+        assert re.search(r'<input type="range" name="at" min="0" max="1" value="1" aria-label="step">', text)
+        assert text.count('class="stills"') == 1
+        assert "prefers-reduced-motion" in text
+    assert '<input type="range" name="turn"' in solid
+    assert '<input type="range" name="turn"' not in flat
+    assert "prefers-reduced-motion" not in page.render([record()])
+
+
+def test_a_chart_keeps_its_room_until_it_is_drawn():
+    tables = {"t": {"x": list(range(8)), "y": [0.0] * 8, "part": list("aabbccdd")}}
+    panels = [
+        Panel(kind="curves", title="A", caption="", table="t", x="x", y="y"),
+        Panel(kind="curves", title="B", caption="", table="t", x="x", y="y", facet="part"),
+    ]
+    text = page.render([Record(name="r", title="R", question="?", tables=tables, panels=panels)])
+    assert re.findall(r"min-height: (\d+)px", text) == ["320", "440"]  # two rows of 220
+
+
 def test_configuration_states_the_difference_or_that_there_is_none():
     same = page.render([record(config={"lr": 0.1}, preset="smoke", preset_config={"lr": 0.1})])
     other = page.render([record(config={"lr": 0.2}, preset="smoke", preset_config={"lr": 0.1})])

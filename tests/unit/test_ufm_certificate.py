@@ -12,10 +12,12 @@ from scipy.optimize import minimize
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
+from tightframe.ufm import certificate as certificate_module
 from tightframe.ufm.certificate import best_bias, certify, dual_bound, spectral_norm, top_singular
 from tightframe.ufm.losses import CrossEntropy, Focal, SquaredError
 from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
 from tightframe.ufm.optima import optimum
+from tightframe.ufm.solvers import solve
 
 LOSSES = ["ce", "ls", "focal", "mse", SquaredError(4.0, 2.0)]
 BIASES = ["none", "free", 0.07]
@@ -105,6 +107,20 @@ def test_the_best_bias(loss, bias):
         assert float(best.value) <= float(form.value)
         found = torch.from_numpy(minimise_bias(model, form.logits - form.b[:, None]))
         assert float(best.value) <= float(form.with_bias(found).value) + 1e-14
+
+
+@pytest.mark.parametrize("loss", ["ce", "ls", "focal", "mse"])
+@pytest.mark.parametrize("bias", ["free", 0.003])
+def test_the_bound_holds_whichever_bias_it_is_taken_at(loss, bias, monkeypatch):
+    # The minimum without a bias, of unequal classes: there U1 differs from zero, and -g*(U) alone is above the minimum.
+    counts = (1, 9, 3, 3)
+    without, model = (problem(loss, b, per_class=counts) for b in ("none", bias))
+    start, least = solve(without), solve(model)
+    assert least.status.converged
+    assert start.objective > least.objective + 1e-3
+    monkeypatch.setattr(certificate_module, "best_bias", lambda form: form)
+    bound = certify(model, start.W, start.H).evidence["bound"]
+    assert bound <= least.objective
 
 
 @pytest.mark.parametrize("scale", [30.0, 300.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -137,7 +138,9 @@ def test_the_same_seed_gives_the_same_numbers_and_the_start_is_left_alone():
 
 def test_the_trace_holds_objective_gap_and_metrics_at_the_steps_asked_for():
     seen = []
-    solution = descend(SMALL, steps=10, every=4, seed=2, observe=lambda step, point: seen.append(point) or {"seen": 1.0})
+    solution = descend(
+        SMALL, steps=10, every=4, seed=2, observe=lambda step, point: seen.append(point) or {"seen": 1.0}
+    )
     trace = solution.trace
     assert trace["step"] == [0, 4, 8, 10]
     assert trace["seen"] == [1.0] * 4
@@ -160,7 +163,7 @@ def test_observed_steps_spread_over_the_decades(steps):
     assert observed[-1] == steps
     assert observed == sorted(set(observed))
     assert len(observed) <= 2 + 25 * math.log10(max(steps, 2)) + 1
-    assert all(b - a <= 1 + 0.1 * a for a, b in zip(observed[1:], observed[2:], strict=False))
+    assert all(b - a <= 1 + 0.1 * a for a, b in pairwise(observed))
 
 
 def test_a_converged_run_is_certified_and_has_the_value_of_the_closed_form():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -198,7 +199,8 @@ def test_what_is_observed_enters_the_trace():
     # Descent throughout, from the class means of the start on.
     start = model.start(seed=0)
     assert trace["objective"][0] < model.objective(start.W, start.H, start.b)
-    assert trace["objective"] == sorted(trace["objective"], reverse=True)
+    # The Newton steps look at the gradient: the objective may rise by its rounding.
+    assert all(after <= before * (1 + 1e-15) for before, after in pairwise(trace["objective"]))
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-8, 1e3])

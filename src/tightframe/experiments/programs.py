@@ -63,7 +63,7 @@ class Cell:
             "bias": self.bias if isinstance(self.bias, str) else f"{self.bias:g}",
             "classes": f"{len(self.counts) - self.small} large, {self.small} small" if self.small else len(self.counts),
             "smallest class": self.counts[-1],
-            "ratio": self.counts[0] / self.counts[-1],
+            "ratio of sizes": self.counts[0] / self.counts[-1],
         }
 
 
@@ -125,12 +125,12 @@ def spectrum(cell: Cell) -> list[Row]:
     means = torch.zeros(2, len(X), dtype=torch.float64)
     means[0, :large], means[1, large:] = large**-0.5, cell.small**-0.5
     values = {
-        f"large classes from each other (times {large - 1})": _apart(X[:large, :large]),
-        f"small classes from each other (times {cell.small - 1})": _apart(X[large:, large:]),
-        "large classes from small ones": float(torch.linalg.svdvals(means @ X @ means.T)[0]),
+        f"large classes ({large - 1} times)": _apart(X[:large, :large]),
+        f"small classes ({cell.small - 1} times)": _apart(X[large:, large:]),
+        "large from small classes": float(torch.linalg.svdvals(means @ X @ means.T)[0]),
     }
     words = cell.words | {"decay": cell.problem.nuclear_decay}
-    return [words | {"tells": kind, "singular value": value} for kind, value in values.items()]
+    return [words | {"tells apart": kind, "singular value": value} for kind, value in values.items()]
 
 
 def logits_of(cell: Cell) -> list[Row]:

@@ -36,7 +36,7 @@ class Config:
         groups: Pairs (number of large classes, number of small ones) whose merging is studied.
         majority: Samples of a large class there.
         minorities: Samples of a small class there, descending from the size of a large one; followed at `decays`.
-        decays: sqrt(lambda_W lambda_H) there, ascending; the middle one is drawn in detail.
+        decays: sqrt(lambda_W lambda_H) there, ascending.
         bisected: The sizes of a small class for which the decay of merging is bisected.
         precision: Relative width at which the bisection ends.
     """
@@ -65,7 +65,12 @@ class Config:
             )
 
 
-_SIZES = (5000, 2500, 1250, 900, 600, 450, 350, 250, 180, 125, 90, 62, 44, 31, 22, 16, 11, 8, 5, 3, 2, 1)
+# The last sizes before and the first after merging, of (5, 5) at the decays 2e-4, 5e-4 and 1e-3 without and with
+# smoothing 0.1, are among them, so that the curves break where they should.
+_SIZES = (
+    *(5000, 3500, 2500, 1700, 1179, 1178, 980, 858, 857, 600, 400, 280, 210, 209, 167),
+    *(166, 125, 90, 62, 44, 32, 31, 26, 25, 17, 11, 7, 4, 2, 1),
+)
 PRESETS = {
     "smoke": Config(),
     "quick": Config(
@@ -73,11 +78,11 @@ PRESETS = {
         features=12,
         largest=500,
         ratios=(1.0, 10.0, 100.0),
-        groups=((5, 5),),
+        groups=((5, 5), (3, 7)),
         majority=5000,
         minorities=_SIZES,
         decays=(2e-4, 5e-4, 1e-3),
-        bisected=(500, 50, 5),
+        bisected=(1250, 250, 50, 10, 2),
         precision=1e-6,
     ),
     "paper": Config(
@@ -90,7 +95,7 @@ PRESETS = {
         majority=5000,
         minorities=_SIZES,
         decays=(2e-4, 5e-4, 1e-3),
-        bisected=(500, 50, 5),
+        bisected=(1250, 250, 50, 10, 2),
         precision=1e-7,
     ),
 }
@@ -102,13 +107,14 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
     thresholds = sweep(bisect_decay, _bisections(config))
     followed = _followed(config)
     merging = sweep(follow, followed)
-    drawn = [cell for cell in followed if cell.loss == config.losses[0] and cell.weight_decay[0] == _middle(config)]
+    spectra = sweep(spectrum, [cell for cell in followed if cell.loss == config.losses[0]])
+    pictures = sweep(logits_of, _pictured(config, merging))
     tables = {
         "agreement": table_of(agreement),
         "thresholds": table_of(thresholds),
         "merging": table_of(merging),
-        "singular values": table_of([row for rows in sweep(spectrum, drawn) for row in rows]),
-        "logits": table_of([row for rows in sweep(logits_of, _pictured(drawn, merging)) for row in rows]),
+        "singular values": table_of([row for rows in spectra for row in rows]),
+        "logits": table_of([row for rows in pictures for row in rows]),
     }
     claims = (*_agreement_claims(agreement), *_merging_claims(thresholds, merging, config))
     return Findings(claims, _answer(agreement, thresholds), tables, _panels(config))
@@ -137,29 +143,24 @@ def _followed(config: Config) -> list[Cell]:
     ]
 
 
-def _two_sizes(
-    config: Config, loss: str, bias: str | float, pair: tuple[int, int], size: int, decay: float
-) -> Cell:
+def _two_sizes(config: Config, loss: str, bias: str | float, pair: tuple[int, int], size: int, decay: float) -> Cell:
     counts = (config.majority,) * pair[0] + (size,) * pair[1]
     return Cell(loss, bias, counts, (decay, decay), config.features, pair[1], config.precision)
 
 
-def _middle(config: Config) -> float:
-    return config.decays[len(config.decays) // 2]
-
-
-def _pictured(drawn: Sequence[Cell], merging: Sequence[Row]) -> list[Cell]:
-    """Equal sizes, and the sizes just before and just after the small classes merge."""
-    first = drawn[0]
-    rows = [row for row in merging if row["loss"] == NAMES[first.loss] and row["decay"] == first.problem.nuclear_decay]
-    after = [cell for cell, row in zip(drawn, rows, strict=True) if not row["law"]]
-    before = [cell for cell, row in zip(drawn[1:], rows[1:], strict=True) if row["law"]]
-    return [first, *before[-1:], *after[:1]]
+def _pictured(config: Config, merging: Sequence[Row]) -> list[Cell]:
+    """Equal sizes, a size on the way to merging, and the first at which the small classes have merged."""
+    found = zip(_followed(config), merging, strict=True)
+    middle = config.decays[len(config.decays) // 2]
+    drawn = [(cell, row) for cell, row in found if (cell.loss, row["decay"]) == (config.losses[0], middle)]
+    apart = [cell for cell, row in drawn if row["law"] > 0]
+    merged = [cell for cell, row in drawn if row["law"] == 0]
+    return list(dict.fromkeys([drawn[0][0], *apart[len(apart) // 2 :][:1], *merged[:1]]))
 
 
 def _agreement_claims(rows: Sequence[Row]) -> list[Claim]:
-    equal = [row for row in rows if row["ratio"] == 1]
-    unequal = [row for row in rows if row["ratio"] != 1]
+    equal = [row for row in rows if row["ratio of sizes"] == 1]
+    unequal = [row for row in rows if row["ratio of sizes"] != 1]
     claims = [
         Claim(
             id=f"N3.{what}.{name}",
@@ -241,30 +242,30 @@ def _answer(agreement: Sequence[Row], thresholds: Sequence[Row]) -> str:
 
 def _panels(config: Config) -> tuple[Panel, ...]:
     large, small = config.groups[0]
-    where = f"{large} large classes of {config.majority} samples and {small} small ones, no bias"
+    where = f"{large} large classes of {config.majority} samples, {small} small ones, no bias"
+    probabilities = [NAMES[loss] for loss in config.losses if loss != "mse"] or [NAMES["mse"]]
     return (
         Panel(
             kind="scatter",
             title="Minority collapse: the classifiers of small classes become one",
-            caption=f"Mean cosine between the rows of W that belong to small classes, against the ratio n_A/n_B: {where}. "
-            "Points: factored model from a random start. Dashes: convex program. At 1 the classes have merged; with "
-            "squared error their rows are orthogonal until they vanish.",
+            caption=f"Mean cosine between the rows of W of small classes, over the ratio of sizes: {where}. Points: "
+            "factored model from a random start. Dashes: convex program. At 1 the classes have merged.",
             table="merging",
-            x="ratio",
+            x="ratio of sizes",
             y="cosine",
             color="decay",
             facet="loss",
             reference="cosine, convex",
             x_scale="log",
+            where={"loss": probabilities},
         ),
         Panel(
             kind="scatter",
             title="One law for the difference that is left",
-            caption="Own output minus that of another small class, at a sample of a small class (probabilities; logits "
-            "for squared error). Points: factored model. Dashes: mu - decay N/sqrt(n_B), zero from the predicted "
-            "threshold on.",
+            caption="Own output less that of another small class, at a sample of a small class (probabilities; logits "
+            "for squared error). Points: factored model. Dashes: mu - decay N/sqrt(n_B), zero from the threshold on.",
             table="merging",
-            x="ratio",
+            x="ratio of sizes",
             y="separation",
             color="decay",
             facet="loss",
@@ -274,19 +275,20 @@ def _panels(config: Config) -> tuple[Panel, ...]:
         Panel(
             kind="curves",
             title="Singular values of the logits",
-            caption="Of Z diag(sqrt n_k) over the ratio, by what they tell apart, at the middle decay: first those "
-            "among small classes vanish, then those among large ones.",
+            caption="Of Z diag(sqrt n_k) over the ratio of sizes, by the classes that they tell apart, "
+            f"{NAMES[config.losses[0]]}. Where small classes have merged theirs are zero.",
             table="singular values",
-            x="ratio",
+            x="ratio of sizes",
             y="singular value",
-            color="tells",
+            color="tells apart",
+            facet="decay",
             x_scale="log",
         ),
         Panel(
             kind="scatter",
             title="The decay at which small classes merge",
-            caption="Found by bisection over solutions of the convex program, against the size of a small class; every "
-            "bias has its points. Dashes: mu sqrt(n_B)/N.",
+            caption="Found by bisection over solutions of the convex program; every bias has its point, and they "
+            "coincide. Dashes: mu sqrt(n_B)/N. Cross-entropy and squared error have the same threshold.",
             table="thresholds",
             x="smallest class",
             y="measured decay",
@@ -299,7 +301,7 @@ def _panels(config: Config) -> tuple[Panel, ...]:
         Panel(
             kind="matrix",
             title="Logits of every class before and after small classes merge",
-            caption="Convex program, at the middle decay: equal sizes, and the sizes just before and after merging.",
+            caption=f"Convex program, {NAMES[config.losses[0]]}, at the middle decay; n_A : n_B above each.",
             table="logits",
             x="class",
             y="output",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby, product
 
 import torch
+from torch import Tensor
 
 from tightframe.core.errors import InputError
 from tightframe.experiments.catalog import entry
@@ -17,6 +18,7 @@ from tightframe.ufm.perturbed import attenuation, expected_error, perturbed_feat
 
 _SOURCE = "TB, theorem 5.1"
 _BEYOND = "TB, proof of theorem 5.1, to the next order"
+_GRID = tuple(10 ** (i / 6 - 4 / 3) for i in range(13))  # noises of the figure of the factor
 
 # The law of large numbers has set in where there are this many samples per dimension.
 _SETTLED = 10
@@ -104,8 +106,11 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
         f"Yes: the error falls as n to the power {min(slopes):.3f} to {max(slopes):.3f}, and from n = {last[0]['n']} "
         f"samples per class the factor is that of the theory up to {max(_off(row) for row in last):.1e}."
     )
-    picture = _picture(config)
-    tables = {"errors": table_of(rows), "factors": table_of(last), "products": table_of(picture)}
+    shown = dict.fromkeys((config.samples[0], config.samples[len(config.samples) // 2], config.samples[-1]))
+    middle = config.dimensions[len(config.dimensions) // 2]
+    factors = sweep(measure, [Cell(middle, s, "normal", "none", n, config) for n in shown for s in _GRID])
+    products = _products(middle, config)
+    tables = {"errors": table_of(rows), "factors": table_of(factors), "products": table_of(products)}
     return Findings(claims, answer, tables, _panels())
 
 
@@ -118,10 +123,10 @@ def measure(cell: Cell) -> Row:
         seed = cell.samples * cell.config.seeds + draw
         point = perturbed_features(problem, cell.noise, seed=seed, distribution=cell.distribution)
         found = ridge_classifier(problem, point.H).W
-        size, product_ = float(point.W.norm()), float((found * point.W).sum())
+        size, overlap = float(point.W.norm()), float((found * point.W).sum())
         squares.append(float((found - a * point.W).square().sum()))
-        factors.append(product_ / size**2)
-        cosines.append(product_ / (size * float(found.norm())))
+        factors.append(overlap / size**2)
+        cosines.append(overlap / (size * float(found.norm())))
     squared = torch.tensor(squares, dtype=torch.float64)
     error = float(squared.mean()) ** 0.5
     extra = "" if cell.distribution == "normal" else f", {cell.distribution}"
@@ -149,7 +154,6 @@ def _source_claims(last: Sequence[Row], curves: Sequence[Sequence[Row]], config:
     slope, spread = slopes[farthest]
     worst = max(last, key=lambda row: _off(row) / _reach(row))
     turned = max(last, key=lambda row: (1 - row["cosine"]) / _reach(row, relative=True) ** 2)
-    where = f"{len(curves)} models, n = {config.samples[0]} to {config.samples[-1]}, {config.seeds} seeds"
     return [
         Claim(
             id="N12.limit",
@@ -159,8 +163,8 @@ def _source_claims(last: Sequence[Row], curves: Sequence[Sequence[Row]], config:
             observed=slope,
             relation="==",
             tolerance=0.02 + 4 * spread,
-            note=f"the model farthest from it among {where}; the line is through n with K n >= {_SETTLED} d, and the "
-            "tolerance is four standard errors of its slope, and 0.02 for the next order",
+            note=f"the farthest of {len(curves)} models, {config.seeds} seeds, n to {config.samples[-1]} with K n >= "
+            f"{_SETTLED} d; the tolerance is four standard errors of the slope, and 0.02 for the next order",
         ),
         Claim(
             id="N12.factor",
@@ -198,31 +202,29 @@ def _constant_claims(last: Sequence[Row], classes: int) -> list[Claim]:
             observed=_ratio(farthest),
             relation="==",
             tolerance=4 * farthest["relative error of it"] + 2 * farthest["d"] / (classes * farthest["n"]),
-            note=f"largest n, farthest of {len(normal)} models with normal noise; the tolerance is four standard "
-            "errors, and 2d/N for the next order",
+            note=f"largest n, farthest of {len(normal)} models; tolerance of four standard errors, and 2d/N beyond",
         )
     ]
 
 
-def _picture(config: Config) -> list[Row]:
+def _products(dimension: int, config: Config) -> list[Row]:
     """<What_j, W_k>/|w|^2 for few and for many samples: a multiple of the identity in the limit."""
-    dimension, noise = config.dimensions[min(1, len(config.dimensions) - 1)], _middle(config.noises)
-    rows = []
+    noise, rows = _middle(config.noises), []
     for samples in (config.samples[0], config.samples[-1]):
         problem = Cell(dimension, noise, "normal", "none", samples, config).problem
         point = perturbed_features(problem, noise, seed=0)
         found = ridge_classifier(problem, point.H).W
-        pictures = {f"n = {samples}": found, "a W": attenuation(problem, noise) * point.W}
-        for name, rows_of in pictures.items():
-            if name == "a W" and samples != config.samples[-1]:
-                continue
-            matrix = (rows_of @ point.W.T / point.W[0].square().sum()).tolist()
-            rows += [
-                {"of": name, "row": f"class {j}", "column": f"class {k}", "product": value}
-                for j, line in enumerate(matrix)
-                for k, value in enumerate(line)
-            ]
-    return rows
+        rows += _entries(f"n = {samples}", found @ point.W.T / point.W[0].square().sum())
+    limit = attenuation(problem, noise) * torch.eye(config.classes)
+    return rows + _entries("limit", limit)
+
+
+def _entries(name: str, matrix: Tensor) -> list[Row]:
+    return [
+        {"of": name, "row": f"class {j}", "column": f"class {k}", "product": value}
+        for j, line in enumerate(matrix.tolist())
+        for k, value in enumerate(line)
+    ]
 
 
 def _panels() -> tuple[Panel, ...]:
@@ -245,21 +247,20 @@ def _panels() -> tuple[Panel, ...]:
         Panel(
             kind="scatter",
             title="Attenuation",
-            caption="<What, W>/|W|^2 at the largest n for every dimension, against the standard deviation s of the "
-            "noise; the line is (rho/K + lambda_W)/(rho/K + lambda_W + s^2).",
+            caption="<What, W>/|W|^2, mean over the seeds, against the standard deviation s of the noise, for several "
+            "n; the line is its limit, (rho/K + lambda_W)/(rho/K + lambda_W + s^2).",
             table="factors",
             x="noise",
             y="factor",
-            color="bias",
+            color="n",
             reference="predicted factor",
             x_scale="log",
-            where={"distribution": "normal"},
         ),
         Panel(
             kind="matrix",
             title="Direction kept, length lost",
             caption="Inner products of the rows of the ridge classifier with those of the optimal W, in units of their "
-            "squared length: for few samples, for many, and for the limit a W.",
+            "squared length: for few samples, for many, and in the limit.",
             table="products",
             x="column",
             y="row",

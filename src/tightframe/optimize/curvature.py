@@ -6,23 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
+from tightframe.core.rng import generator
 from tightframe.core.solution import Status
 from tightframe.core.typing import Float
 
 Vector = Float[Tensor, " n"]
 Product = Callable[[Vector], Vector]
 
-# Vectors of the Lanczos basis between restarts: as many as take 256 MiB, from 20 to 100.
-_SMALLEST, _LARGEST, _NUMBERS = 20, 100, 2**25
-# Restarts granted to a search that begins when the budget is almost spent.
-_FEWEST = 8
+# Vectors of the Lanczos basis: as many as take 512 MiB, from 16 to 100.
+_FEWEST, _MOST, _NUMBERS = 16, 100, 2**26
+_EPS = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,10 @@ class Eigenpairs:
     """Eigenvalues of one end of the spectrum, the most extreme first.
 
     Args:
-        values: Eigenvalues (r,). Where the status says "budget spent" there may be fewer than asked for, and the last
-            may be an estimate, as its residual shows.
+        values: Eigenvalues (r,). Where the status says "budget spent" there may be fewer than asked for, and one of
+            them is an estimate, as its residual shows.
         vectors: Unit eigenvectors (n, r), orthogonal to each other.
-        residuals: |A v - value v| of every pair (r,).
+        residuals: |A v - value v| of every pair (r,), a bound on the error of the value as an eigenvalue.
         status: "converged", or "budget spent".
         products: Products with the matrix that were taken.
     """
@@ -57,14 +55,15 @@ def extreme_eigenpairs(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Eigenpairs:
-    r"""The smallest or largest eigenvalues of a symmetric matrix, by Lanczos' method from products with vectors.
+    r"""The smallest or largest eigenvalues of a symmetric matrix, from its products with vectors.
 
     .. math:: A v_i = \mu_i v_i, \qquad \mu_1 \le \mu_2 \le \dots \le \mu_r \le \text{all others}
 
-    (or with >= for the largest). The matrix is shifted by its norm, so that the accuracy is relative to the norm and an
-    eigenvalue 0, which every symmetry of an objective causes, is no harder than another. A Krylov space holds a single
-    vector of a repeated eigenvalue, and may miss an eigenvalue altogether; so pairs are searched one by one, each from
-    another start in the complement of those before, until the search finds nothing more extreme than what is returned.
+    (or with >= for the largest), by Lanczos' method with thick restarts and full orthogonalisation. A Krylov space
+    holds a single vector of a repeated eigenvalue, and may miss an eigenvalue altogether; so pairs are searched one by
+    one, each from another start in the complement of those before, until the search finds nothing more extreme than
+    what is returned. Accuracy is relative to the norm of A: an eigenvalue 0, which every symmetry of an objective
+    causes, is no harder than another.
 
     Args:
         product: A times a vector (n,), float64. Built from torch operations where n <= `dense_below`, because it then
@@ -88,26 +87,28 @@ def extreme_eigenpairs(
     Example:
         >>> scale = torch.arange(1000, dtype=torch.float64) - 2
         >>> found = extreme_eigenpairs(lambda v: scale * v, 1000, count=3)
-        >>> found.status.converged, [round(value, 9) for value in found.values.tolist()]
+        >>> found.status.converged, [round(value, 9) + 0.0 for value in found.values.tolist()]
         (True, [-2.0, -1.0, 0.0])
 
-    Reference: [lehoucq1998arpack].
+    Reference: [wu2000thick].
     """
     check_count(max_products, "max_products")
     _check_options(size, count, which, tolerance)
     sign = 1.0 if which == "smallest" else -1.0
-    if size <= max(dense_below, 4 * count, _SMALLEST):
-        values, vectors = torch.linalg.eigh(sign * dense_matrix(product, size, device=device))
-        found = _Found(values[:count].cpu().numpy(), vectors[:, :count].cpu().numpy())
-        return _pairs(product, sign, found, Status("converged", "computed from the whole matrix"), size, device)
-    matrix = _Shifted(product, size, sign, max_products, device)
-    found, complete = _search(matrix, count, tolerance, numpy.random.default_rng(seed))
-    if complete:
-        status = Status("converged", f"after {matrix.taken} products; a search in the complement found no other")
+    if size <= max(dense_below, 2 * count, _FEWEST):
+        matrix = dense_matrix(product, size, device=device)
+        values, vectors = torch.linalg.eigh(sign * matrix)
+        values, vectors = sign * values[:count], vectors[:, :count]
+        residuals = torch.linalg.vector_norm(matrix @ vectors - values * vectors, dim=0)
+        return Eigenpairs(values, vectors, residuals, Status("converged", "computed from the whole matrix"), size)
+    lanczos = _Lanczos(lambda vector: sign * product(vector), size, tolerance, max_products, seed, device)
+    values, vectors, residuals, converged = lanczos.lowest(count)
+    if converged:
+        status = Status("converged", f"after {lanczos.taken} products; a search in the complement found no other")
     else:
-        short = f"{len(found.values)} of {count} pairs, unverified, after {matrix.taken} products"
+        short = f"{len(values)} of {count} pairs, not all of them converged, after {lanczos.taken} products"
         status = Status("budget spent", f"{short}; raise max_products")
-    return _pairs(product, sign, found, status, matrix.taken, device)
+    return Eigenpairs(sign * values, vectors, residuals, status, lanczos.taken)
 
 
 def dense_matrix(product: Product, size: int, *, device: torch.device | str = "cpu") -> Float[Tensor, "n n"]:
@@ -116,88 +117,75 @@ def dense_matrix(product: Product, size: int, *, device: torch.device | str = "c
     return (rows + rows.T) / 2
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Eigenvalues, ascending, and vectors as columns."""
+class _Lanczos:
+    """Searches for lowest eigenpairs, each in the complement of those found before."""
 
-    values: numpy.ndarray
-    vectors: numpy.ndarray
-
-    def joined(self, other: _Found) -> _Found:
-        """Both, in order."""
-        values = numpy.concatenate([self.values, other.values])
-        order = numpy.argsort(values, kind="stable")
-        # What projection leaves of an overlap is rounding; orthonormal to rounding is what the complement needs.
-        return _Found(values[order], numpy.hstack([self.vectors, other.vectors])[:, order])
-
-
-class _Shifted:
-    """sign A - norm I, none of whose eigenvalues is above 0, for SciPy; it counts its products."""
-
-    def __init__(self, product: Product, size: int, sign: float, budget: int, device: torch.device | str) -> None:
-        self.product, self.size, self.sign, self.budget, self.device = product, size, sign, budget, device
+    def __init__(
+        self, product: Product, size: int, tolerance: float, budget: int, seed: int, device: torch.device | str
+    ) -> None:
+        self.product, self.tolerance, self.budget, self.device = product, tolerance, budget, device
+        self.draws, self.width = generator(seed), max(_FEWEST, min(_MOST, _NUMBERS // size))
+        self.values = torch.zeros(0, dtype=torch.float64, device=device)
+        self.residuals = self.values.clone()
+        self.vectors = torch.zeros(size, 0, dtype=torch.float64, device=device)
         self.taken, self.norm = 0, 0.0
-        self.width = min(size, max(_SMALLEST, min(_LARGEST, _NUMBERS // size)))
 
-    def times(self, vector: numpy.ndarray) -> numpy.ndarray:
-        """The matrix times a vector."""
-        self.taken += 1
-        moved = self.product(torch.from_numpy(numpy.ascontiguousarray(vector)).to(self.device))
-        return self.sign * moved.cpu().numpy() - self.norm * vector
+    def lowest(self, count: int) -> tuple[Tensor, Tensor, Tensor, bool]:
+        """The lowest pairs with their residuals, and whether all converged and a further search confirmed them."""
+        while True:
+            value, vector, residual = self._search()
+            converged = residual <= self.tolerance * self.norm
+            enough = len(self.values) >= count
+            if enough and (not converged or value >= self.values[count - 1] - self.tolerance * self.norm):
+                break
+            order = torch.argsort(torch.cat([self.values, value[None]]), stable=True)
+            self.values = torch.cat([self.values, value[None]])[order]
+            self.residuals = torch.cat([self.residuals, residual[None]])[order]
+            self.vectors = torch.cat([self.vectors, vector[:, None]], dim=1)[:, order]
+            if not converged:
+                break
+        return self.values[:count], self.vectors[:, :count], self.residuals[:count], bool(converged)
 
-    def extreme(
-        self, start: numpy.ndarray, tolerance: float, *, basis: numpy.ndarray, which: str = "SA"
-    ) -> tuple[_Found, bool]:
-        """One pair by ARPACK in the complement of a basis, and whether it converged within the budget."""
+    def _search(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The lowest pair in the complement, or an estimate of it where the budget ends, with its residual."""
+        width = min(self.width, len(self.vectors) - self.vectors.shape[1])
+        basis = self.vectors.new_zeros(len(self.vectors), width + 1)
+        projected, kept = basis.new_zeros(width, width), 0
+        draw = torch.randn(len(basis), dtype=torch.float64, generator=self.draws).to(self.device)
+        _, draw = _orthogonalized(draw, self.vectors)
+        basis[:, 0] = draw / torch.linalg.vector_norm(draw)
+        while True:
+            size, left_over = self._extend(basis, projected, kept)
+            values, parts = torch.linalg.eigh(projected[:size, :size])
+            self.norm = max(self.norm, float(values.abs().max()))
+            residual = left_over * parts[-1, 0].abs()
+            if size < width or residual <= self.tolerance * self.norm or self.taken >= self.budget:
+                return values[0], basis[:, :size] @ parts[:, 0], residual
+            kept = width // 2
+            basis[:, :kept], basis[:, kept] = basis[:, :width] @ parts[:, :kept], basis[:, width].clone()
+            projected.zero_().diagonal()[:kept] = values[:kept]
 
-        def project(vector: numpy.ndarray) -> numpy.ndarray:
-            return vector - basis @ (basis.T @ vector)
-
-        shape = (self.size, self.size)
-        operator = LinearOperator(shape, matvec=lambda v: project(self.times(project(v))), dtype=numpy.float64)
-        restarts = max(_FEWEST, (self.budget - self.taken) // self.width)
-        try:
-            run = eigsh(operator, 1, which=which, v0=project(start), tol=tolerance, maxiter=restarts, ncv=self.width)
-            return _Found(*run), True
-        except ArpackNoConvergence as stopped:
-            return _Found(stopped.eigenvalues, stopped.eigenvectors), False
-
-
-def _search(matrix: _Shifted, count: int, tolerance: float, draws: numpy.random.Generator) -> tuple[_Found, bool]:
-    """The lowest `count` pairs, and whether a search in their complement confirmed them."""
-
-    def start() -> numpy.ndarray:
-        return draws.standard_normal(matrix.size)
-
-    if not matrix.times(start()).any():
-        return _Found(numpy.zeros(count), numpy.eye(matrix.size, count)), True
-    nothing = _Found(numpy.zeros(0), numpy.zeros((matrix.size, 0)))
-    largest, known = matrix.extreme(start(), 1e-2, which="LM", basis=nothing.vectors)
-    if not known:
-        return nothing, False
-    matrix.norm = 1.1 * abs(float(largest.values[0]))  # the estimate is from below, within 1e-2
-    found, complete = nothing, True
-    # One more than asked for: it must not lie below the ones that are returned.
-    while complete:
-        more, complete = matrix.extreme(start(), tolerance, basis=found.vectors)
-        enough = len(found.values) >= count
-        if enough and complete and more.values[0] >= found.values[count - 1] - tolerance * matrix.norm:
-            break
-        found = found.joined(more)
-    if len(found.values) < count:  # an estimate, whose residual says how good it is
-        found = found.joined(matrix.extreme(start(), tolerance**0.5, basis=found.vectors)[0])
-    return _Found(found.values[:count] + matrix.norm, found.vectors[:, :count]), complete
+    def _extend(self, basis: Tensor, projected: Tensor, kept: int) -> tuple[int, Tensor]:
+        """Fill the basis after column `kept`; its size, less where the space is invariant, and what sticks out."""
+        for j in range(kept, len(projected)):
+            self.taken += 1
+            coefficients, rest = _orthogonalized(self.product(basis[:, j]), basis[:, : j + 1])
+            projected[: j + 1, j] = projected[j, : j + 1] = coefficients
+            _, rest = _orthogonalized(rest, self.vectors)
+            left_over = torch.linalg.vector_norm(rest)
+            self.norm = max(self.norm, float(coefficients.abs().max()))
+            if left_over <= 10 * _EPS * self.norm:
+                return j + 1, torch.zeros_like(left_over)
+            basis[:, j + 1] = rest / left_over
+        return len(projected), left_over
 
 
-def _pairs(
-    product: Product, sign: float, found: _Found, status: Status, taken: int, device: torch.device | str
-) -> Eigenpairs:
-    values = torch.from_numpy(sign * found.values).to(device)
-    vectors = torch.from_numpy(numpy.ascontiguousarray(found.vectors)).to(device)
-    residuals = torch.empty_like(values)
-    for i, value in enumerate(values):
-        residuals[i] = torch.linalg.vector_norm(product(vectors[:, i]) - value * vectors[:, i])
-    return Eigenpairs(values, vectors, residuals, status, taken + len(values))
+def _orthogonalized(vector: Vector, basis: Tensor) -> tuple[Tensor, Vector]:
+    """Coefficients in an orthonormal basis, and the rest; twice, for what rounding leaves the first time."""
+    first = basis.T @ vector
+    vector = vector - basis @ first
+    second = basis.T @ vector
+    return first + second, vector - basis @ second
 
 
 def _check_options(size: int, count: int, which: str, tolerance: float) -> None:

@@ -18,7 +18,7 @@ Smooth = Callable[[Point], tuple[float, Point]]
 Prox = Callable[[Point, float], tuple[Point, float]]
 
 # A step grows by this factor where the curvature allows it.
-_GROWTH = 1.25
+_GROWTH = 1.2
 # Below this share of the value the rounding of its differences hides the curvature, and gradients tell it.
 _ROUNDING = 1e-9
 # Steps without a smaller gap or subgradient after which the method has stalled (and at least half of those taken).
@@ -119,7 +119,7 @@ def accelerated_proximal_gradient(
         certificate of kind "dual gap".
 
     Raises:
-        InputError: A tolerance or a step that is not above zero, or no steps allowed.
+        InputError: A tolerance or a step that is not above zero, no steps allowed, a start whose value is no number.
 
     Example:
         >>> smooth = lambda x: (0.5 * float((x - 3).square().sum()), x - 3)
@@ -139,7 +139,7 @@ def accelerated_proximal_gradient(
     outcome: Outcome = "budget spent"
     for number in range(1, max_iterations + 1):
         run.advance()
-        if number % every == 0 or number == max_iterations or not math.isfinite(run.value):
+        if number % every == 0 or number == max_iterations or not run.finite:
             ended = run.look(number)
             if ended is not None:
                 outcome = ended
@@ -155,9 +155,11 @@ class _Run:
     ) -> None:
         self.smooth, self.prox, self.gap, self.step = smooth, prox, gap, step
         self.tolerance, self.subgradient_tolerance = tolerances
-        self.point = self.ahead = start
+        self.point, self.ahead, self.used = start, start, step
         self.at_ahead = smooth(start)
-        self.value, self.age, self.subgradient = self.at_ahead[0], 1.0, math.inf
+        if not math.isfinite(self.at_ahead[0]):
+            raise InputError("a start with a finite value", got=repr(self.at_ahead[0]), remedy="Start elsewhere.")
+        self.value, self.age, self.subgradient, self.finite = self.at_ahead[0], 1.0, math.inf, True
         self.trace = Trace()
         self.best, self.least, self.shortest, self.last_progress = (start, math.inf, math.inf), math.inf, math.inf, 0
 
@@ -168,19 +170,20 @@ class _Run:
         self.value = at_moved[0] + penalty
         self.subgradient = float(torch.linalg.vector_norm((self.ahead - moved) / step + at_moved[1] - slope))
         uphill = float(((self.ahead - moved) * (moved - self.point)).sum()) > 0
-        grown = step * _GROWTH
-        # With a longer step the next weight is smaller, so that the estimate sequence of the method stays valid.
-        age = 1.0 if uphill else 0.5 * (1 + (1 + 4 * self.age**2 * step / grown) ** 0.5)
+        # The weights of a constant step: those of a growing one would cap the momentum, as most growth is taken back by
+        # the next halving. The restart guards what that leaves unproven.
+        age = 1.0 if uphill else 0.5 * (1 + (1 + 4 * self.age**2) ** 0.5)
         if uphill:
             self.ahead, self.at_ahead = moved, at_moved
         else:
             self.ahead = moved + (self.age - 1) / age * (moved - self.point)
             self.at_ahead = self.smooth(self.ahead)
-        self.point, self.age, self.step, self.used = moved, age, grown, step
+        self.point, self.age, self.step, self.used = moved, age, step * _GROWTH, step
+        self.finite = math.isfinite(self.value) and math.isfinite(self.at_ahead[0])
 
     def look(self, number: int) -> Outcome | None:
         """Record, keep the best point, and say how the run ends if it does."""
-        gap = self.gap(self.point) if math.isfinite(self.value) else math.nan
+        gap = self.gap(self.point) if self.finite else math.nan
         row = {"objective": self.value, "gap": gap, "subgradient norm": self.subgradient, "step length": self.used}
         self.trace.record(number, row)
         if not math.isfinite(gap):

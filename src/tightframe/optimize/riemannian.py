@@ -7,10 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy
-import pymanopt
 import torch
-from pymanopt.manifolds import Oblique, Product
-from pymanopt.optimizers import ConjugateGradient, TrustRegions
 from torch import Tensor
 
 from tightframe.core.checks import check_count
@@ -130,14 +127,6 @@ class _Stop(Exception):  # noqa: N818
     """Ends a run from within one of its functions; its argument is the outcome."""
 
 
-class _Spheres(Oblique):
-    """Pymanopt's product of spheres, with an inner product that costs a tenth."""
-
-    def inner_product(self, point, tangent_vector_a, tangent_vector_b):
-        """Sum of the products of all entries."""
-        return numpy.vdot(tangent_vector_a, tangent_vector_b)
-
-
 class _Run:
     """The state of one call: the functions in numpy, the best point so far and the trace."""
 
@@ -158,8 +147,7 @@ class _Run:
         if self.joined:
             arrays = [numpy.concatenate(arrays, axis=1)]
         self.start = arrays[0] if self.joined else arrays
-        spheres = [_Spheres(*array.shape) for array in arrays]
-        self.manifold = spheres[0] if self.joined else Product(spheres)
+        self.manifold = _manifold([array.shape for array in arrays])
         self.best, self.value_at_best, self.norm_at_best = start, float("inf"), float("inf")
         # The optimisers ask for everything at one point several times over, in the same arrays.
         self.arrays: tuple[numpy.ndarray, ...] = ()
@@ -168,6 +156,9 @@ class _Run:
 
     def outcome(self, method: Method, max_iterations: int) -> str:
         """Run the optimiser to its end, however it comes."""
+        import pymanopt  # late: it imports every framework for differentiation that is installed
+        from pymanopt.optimizers import ConjugateGradient, TrustRegions
+
         decorate = pymanopt.function.numpy(self.manifold)
         problem = pymanopt.Problem(
             self.manifold,
@@ -257,6 +248,18 @@ class _Run:
         if self.idle >= _PATIENCE:
             raise _Stop("stalled")
         self.steps += 1
+
+
+def _manifold(shapes: Sequence[tuple[int, int]]):
+    """Pymanopt's spheres of unit columns, with an inner product that costs a tenth of its own."""
+    from pymanopt.manifolds import Oblique, Product
+
+    class Spheres(Oblique):
+        def inner_product(self, point, tangent_vector_a, tangent_vector_b):
+            return numpy.vdot(tangent_vector_a, tangent_vector_b)
+
+    spheres = [Spheres(*shape) for shape in shapes]
+    return spheres[0] if len(spheres) == 1 else Product(spheres)
 
 
 def _mirrors(columns: Columns) -> tuple[Columns, Tensor]:

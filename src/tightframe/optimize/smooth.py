@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy
 import torch
-from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, minres
 from torch import Tensor
 
@@ -14,6 +13,9 @@ from tightframe.core.typing import Float
 
 Vector = Float[Tensor, " n"]
 ValueAndGradient = Callable[[Vector], tuple[float, Vector]]
+# Norm of the gradient at the start, as torch's L-BFGS sees it.
+_MAGNIFIED = 1e14
+
 Product = Callable[[Vector, Vector], Vector]
 
 
@@ -24,9 +26,10 @@ def lbfgs(
     max_iterations: int,
     gradient_tolerance: float = 0.0,
     memory: int = 20,
+    every: int = 25,
     stop: Callable[[int, Vector], bool] | None = None,
 ) -> tuple[Vector, int]:
-    """Minimise a smooth function by L-BFGS (SciPy's, with its line search), in float64.
+    """Minimise a smooth function by L-BFGS (torch's, with its strong Wolfe line search), in float64.
 
     Args:
         function: Value and gradient at a vector.
@@ -34,35 +37,46 @@ def lbfgs(
         max_iterations: At most this many steps.
         gradient_tolerance: Stop where no entry of the gradient is larger.
         memory: Pairs kept.
-        stop: Called with the number of steps and the vector after each step; stops where it returns True.
+        every: Steps between two looks at the point.
+        stop: Called with the number of steps and the vector at each look; stops where it returns True.
 
     Returns:
-        The last point and the number of steps. Where no step improves any more (rounding of the value) it ends as well.
+        The last point and the number of steps. Where the value no longer falls from one look to the next, or is no
+        longer a number, it ends as well, with the better of the two points.
     """
-    device, steps = start.device, 0
+    point = start.detach().clone().requires_grad_()
+    lowest, gradient = function(start)
+    size = float(torch.linalg.vector_norm(gradient))
+    # torch drops pairs whose inner product is below 1e-10, which near a minimum are all of them: it sees a multiple.
+    scale = _MAGNIFIED / size if 0 < size < float("inf") else 1.0
+    optimizer = torch.optim.LBFGS(
+        [point],
+        max_iter=every,
+        max_eval=20 * (max_iterations + 1),
+        history_size=memory,
+        tolerance_grad=scale * gradient_tolerance,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
 
-    def numbers(point: numpy.ndarray) -> tuple[float, numpy.ndarray]:
-        value, gradient = function(torch.from_numpy(point).to(device))
-        return value, gradient.cpu().numpy()
+    def closure() -> float:
+        value, gradient = function(point.detach())
+        point.grad = scale * gradient
+        return scale * value
 
-    last = start.cpu().numpy()
-
-    def after(intermediate_result) -> None:
-        nonlocal steps, last
-        steps, last = steps + 1, intermediate_result.x.copy()
-        if stop is not None and stop(steps, torch.from_numpy(last).to(device)):
-            raise StopIteration
-
-    options = {
-        "maxiter": max_iterations,
-        "maxfun": 20 * max_iterations + 20,
-        "maxcor": memory,
-        "ftol": 0.0,
-        "gtol": gradient_tolerance,
-        "maxls": 40,
-    }
-    minimize(numbers, last, jac=True, method="L-BFGS-B", callback=after, options=options)
-    return torch.from_numpy(last).to(device), steps
+    best, steps = start, 0
+    while steps < max_iterations:
+        optimizer.param_groups[0]["max_iter"] = min(every, max_iterations - steps)
+        optimizer.step(closure)
+        taken = optimizer.state[point]["n_iter"] - steps
+        steps += taken
+        value, gradient = function(point.detach())
+        if not value < lowest:
+            return (point.detach().clone(), steps) if value == lowest else (best, steps)
+        best, lowest = point.detach().clone(), value
+        if (stop is not None and stop(steps, best)) or float(gradient.abs().max()) <= gradient_tolerance or not taken:
+            break
+    return best, steps
 
 
 def newton_steps(

@@ -122,7 +122,7 @@ def predicted(panel: Panel, drawing: Drawing) -> dict[str, Any]:
     joined = {"detail": details(drawing)} if details(drawing) else {}
     if panel.reference is None:
         return joined
-    scale = alt.Scale(domain=[panel.reference], range=[[5, 4]])
+    scale = alt.Scale(domain=[drawing.titles["fit"]], range=[[5, 4]])
     legend = alt.Legend(title="line", columns=1, symbolType="stroke", symbolSize=300, symbolStrokeColor=INK)
     return joined | {"strokeDash": alt.StrokeDash("reference:N", scale=scale, legend=legend)}
 

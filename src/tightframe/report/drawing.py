@@ -78,7 +78,8 @@ def draw(record: Record, panel: Panel) -> Drawing:
     rows = [{role: cell if role in numeric else label(cell) for role, cell in row.items()} for row in rows]
     rows, orders, thinned = _thin(panel, rows, orders)
     rows, logs, blanked = _blank(panel, rows, numeric)
-    return Drawing(rows, titles, orders, ordinal, logs, (*thinned, *blanked))
+    shown = {role: _printable(name) for role, name in titles.items()}
+    return Drawing(rows, shown, orders, ordinal, logs, (*thinned, *blanked))
 
 
 def caption(record: Record, panel: Panel) -> str:
@@ -204,6 +205,11 @@ def _is_defined(panel: Panel, row: dict[str, Cell], numeric: tuple[str, ...]) ->
     # a prediction may be drawn on a finer grid than what was measured; a point without a frame stands still
     spared = {"fit", "frame", "y"} if panel.reference and row["fit"] is not None else {"fit", "frame"}
     return all(row[role] is not None for role in numeric if role not in spared)
+
+
+def _printable(name: str) -> str:
+    # Vega-Lite writes titles into expressions, and does not quote a backslash or the end of a line there
+    return "".join("∖" if c == "\\" else c if c.isprintable() else " " for c in name)
 
 
 def _is_number(cell: Cell) -> bool:

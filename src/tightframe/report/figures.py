@@ -164,7 +164,7 @@ def _prediction(panel: Panel, drawing: Drawing, shared: dict[str, Any]) -> alt.C
     y = channels.axis(panel, drawing, "y", field="fit")
     line = alt.Chart().mark_line(strokeWidth=1.25, strokeDash=[5, 4], clip=True, **ink)
     if panel.reference:
-        line = line.transform_calculate(reference=json.dumps(panel.reference))
+        line = line.transform_calculate(reference=json.dumps(drawing.titles["fit"]))
     return line.encode(**shared | {"y": y} | channels.predicted(panel, drawing))
 
 

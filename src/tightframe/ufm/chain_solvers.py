@@ -1,28 +1,23 @@
-"""`solve_deep` and `descend_deep`: to the best point found of a chain, and along gradient descent."""
+"""`solve_deep` and `explore_deep`: to the best point of a chain that is found."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
-from tightframe.core.solution import Certificate, Solution, Status, Trace
+from tightframe.core.rng import generator
+from tightframe.core.solution import Solution, Trace
 from tightframe.optimize.smooth import lbfgs
-from tightframe.ufm.chains import certify_deep
+from tightframe.ufm.chain_solution import described
 from tightframe.ufm.extended import DeepPoint, DeepUnconstrainedFeatures
 
-Observer = Callable[[int, DeepPoint], Mapping[str, float]]
-
-# A gradient this far below the decay times the point counts as zero.
-_CRITICAL = 1e-7
 # L-BFGS begun anew where a kink of ReLU has spoilt its memory: at most this often, while the objective still falls.
 _RESTARTS = 20
-_PER_DECADE = 25
-_LARGEST = 1e100
 
 
 def solve_deep(
@@ -36,7 +31,8 @@ def solve_deep(
 ) -> Solution:
     r"""Minimise a chain by L-BFGS from one or several random starts, and say what is known of the best point.
 
-    For given weights the features of all samples of a class minimise one and the same function, so that a minimum of the
+    For given weights the features of all samples of a class minimise one and the same function, so that a minimum of
+    the
     objective over one column per class is its minimum over all columns: that is what is searched, in factors of equal
     decay. For a convex loss without activation no critical point is lost either.
 
@@ -81,64 +77,41 @@ def solve_deep(
     return best
 
 
-def descend_deep(
+def explore_deep(
     problem: DeepUnconstrainedFeatures,
+    start: DeepPoint,
     *,
-    step: float = 0.1,
-    steps: int = 10_000,
+    rounds: int = 10,
+    noise: float = 0.3,
     seed: int = 0,
-    start: DeepPoint | None = None,
-    every: int | None = None,
-    observe: Observer | None = None,
-    tolerance: float = 1e-9,
+    max_iterations: int = 600,
 ) -> Solution:
-    r"""Plain gradient descent on weights and on the features of every sample, as a network is trained.
-
-    .. math:: W_m \leftarrow W_m - \eta \nabla_{W_m} f, \qquad H_1 \leftarrow H_1 - \eta \nabla_{H_1} f
+    """Leave local minima: disturb the best point, descend again, and keep what is lower, round after round.
 
     Args:
         problem: The model.
-        step: eta, above zero.
-        steps: How many.
-        seed: Seed of the start, normal entries of standard deviation 0.1.
-        start: A start of your own.
-        every: Steps between two looks; None for looks equally spaced in the logarithm.
-        observe: Called with the step and the point at every look; what it returns is added to the trace.
-        tolerance: Gap at which the certificate holds.
+        start: Where to begin, with a column per sample or per class.
+        rounds: How often to disturb it.
+        noise: Standard deviation of the disturbance, relative to the entries of every factor.
+        seed: Seed of the disturbances.
+        max_iterations: L-BFGS steps per round.
 
     Returns:
-        Solution with W1, ..., WM, H1, and a trace of "objective" and what `observe` adds. Its status is "converged" where
-        the certificate holds, "diverged" where values left the numbers (the point is the last sound one), else "budget
-        spent".
-
-    Raises:
-        InputError: A start that does not fit, a step not above zero, fewer than one step.
-
-    Reference: [tirer2022extended], section 6.
+        Solution as of `solve_deep`; its trace has the "objective" of the best point after every round.
     """
-    if not 0 < step < math.inf:
-        raise InputError("a step above zero", got=repr(step), remedy="Use 0.1.")
-    check_count(steps, "steps")
-    point = problem.start(seed=seed, scale=0.1) if start is None else problem.point(start.weights, start.H)
-    factors, trace, sound = [factor.clone() for factor in point.factors], Trace(), None
-    times = {0, *_times(steps, every)}
-    for taken in range(steps + 1):
-        value, gradient = problem.gradient(point := DeepPoint(tuple(factors[:-1]), factors[-1]))
-        if taken in times:
-            if not float(value) < _LARGEST:
-                break
-            sound = DeepPoint(tuple(W.clone() for W in point.weights), point.H.clone())
-            seen = observe(taken, sound) if observe is not None else {}
-            trace.record(taken, {"objective": float(value), **seen})
-        for factor, slope in zip(factors, gradient.factors, strict=True):
-            factor.sub_(slope, alpha=step)
-    else:
-        return _described(problem, sound, trace, tolerance, f"{steps} steps; raise steps, or step")
-    if sound is None:
-        raise InputError("a start with a finite objective", got="one beyond 1e100", remedy="Start nearer to zero.")
-    where = f"the values overflow after step {trace['step'][-1]}, the last one seen, whose point this is"
-    status = Status("diverged", f"{where}; make step smaller")
-    return Solution(status, trace["objective"][-1], _named(problem, sound), trace, certify_deep(problem, sound))
+    check_count(rounds, "rounds")
+    if not 0 < noise < math.inf:
+        raise InputError("noise above zero", got=repr(noise), remedy="Use 0.3.")
+    draws, trace = generator(seed), Trace()
+    best = solve_deep(problem, start=start, max_iterations=max_iterations)
+    trace.record(0, {"objective": best.objective})
+    for taken in range(1, rounds + 1):
+        point = problem.point_of(best)
+        *weights, H = (_disturbed(factor, noise, draws) for factor in (*point.weights, class_means(problem, point.H)))
+        found = solve_deep(problem, start=DeepPoint(tuple(weights), H), max_iterations=max_iterations)
+        best = found if found.objective < best.objective else best
+        trace.record(taken, {"objective": best.objective})
+    return replace(best, trace=trace)
 
 
 class _Coordinates:
@@ -154,13 +127,8 @@ class _Coordinates:
 
     def vector(self, point: DeepPoint) -> Tensor:
         """Coordinates of a point, at the class means of its features."""
-        counts = torch.tensor(self.problem.counts, dtype=torch.float64)
-        H = point.H
-        if H.shape[1] != self.problem.classes or self.problem.samples == self.problem.classes:
-            H = H.new_zeros(len(H), len(counts)).index_add_(1, self.problem.labels, H) / counts
-        return torch.cat(
-            [(factor / scale).flatten() for factor, scale in zip((*point.weights, H), self.scales, strict=True)]
-        )
+        factors = (*point.weights, class_means(self.problem, point.H))
+        return torch.cat([(factor / scale).flatten() for factor, scale in zip(factors, self.scales, strict=True)])
 
     def point(self, vector: Tensor) -> DeepPoint:
         """The point at a vector."""
@@ -173,6 +141,19 @@ class _Coordinates:
         value, gradient = self.problem.gradient(self.point(vector))
         slopes = [(part * scale).flatten() for part, scale in zip(gradient.factors, self.scales, strict=True)]
         return float(value), torch.cat(slopes)
+
+
+def class_means(problem: DeepUnconstrainedFeatures, H: Tensor) -> Tensor:
+    """Means of the columns of every class (d, k); columns that are one per class stay as they are."""
+    if H.shape[1] == problem.classes:
+        return H
+    counts = torch.tensor(problem.counts, dtype=torch.float64)
+    return H.new_zeros(len(H), problem.classes).index_add_(1, problem.labels, H) / counts
+
+
+def _disturbed(factor: Tensor, noise: float, draws: torch.Generator) -> Tensor:
+    size = noise * float(factor.square().mean().sqrt())
+    return factor + size * torch.randn(factor.shape, dtype=torch.float64, generator=draws)
 
 
 def _moderate_start(problem: DeepUnconstrainedFeatures, seed: int) -> DeepPoint:
@@ -214,60 +195,4 @@ def _search(
     trace.record(taken, {"objective": values[-1]})
     means = coordinates.point(vector)
     point = DeepPoint(means.weights, means.H[:, problem.labels])
-    return _described(problem, point, trace, tolerance, f"{taken} steps; raise max_iterations", spent=taken >= budget)
-
-
-def _described(
-    problem: DeepUnconstrainedFeatures,
-    point: DeepPoint,
-    trace: Trace,
-    tolerance: float,
-    budget: str,
-    *,
-    spent: bool = True,
-) -> Solution:
-    """The solution at a point, with an honest status."""
-    certificate = certify_deep(problem, point, tolerance=tolerance)
-    status = _status(problem, point, certificate, budget, spent)
-    return Solution(status, problem.objective(point), _named(problem, point), trace, certificate)
-
-
-def _status(
-    problem: DeepUnconstrainedFeatures, point: DeepPoint, certificate: Certificate | None, budget: str, spent: bool
-) -> Status:
-    exact = certificate is not None and certificate.kind == "closed form"
-    gap = f"the gap is {certificate.gap:.2e}" if exact else "no minimum is known for this chain"
-    if exact and certificate.holds:
-        return Status("converged", f"{gap}: globally optimal, by the closed form")
-    slope = _relative_gradient(problem, point)
-    if slope > _CRITICAL:
-        if spent:
-            return Status("budget spent", f"{gap}, and the relative gradient {slope:.1e}, after {budget}")
-        return Status("stalled", f"{gap}, and no step falls at a relative gradient of {slope:.1e}; try other seeds")
-    if exact:
-        return Status("stalled", f"critical, but {gap}: a saddle or a local minimum; try other seeds, or raise starts")
-    return Status("converged", f"a critical point, relative gradient {slope:.1e}; {gap}: raise starts to look for better")
-
-
-def _relative_gradient(problem: DeepUnconstrainedFeatures, point: DeepPoint) -> float:
-    """The gradient over the gradient of the decay term, in factors of equal decay."""
-    gradient = problem.gradient(point)[1]
-    over, under = 0.0, 0.0
-    for decay, slope, factor in zip(problem.decays, gradient.factors, point.factors, strict=True):
-        over += float(slope.square().sum()) / decay
-        under += decay * float(factor.square().sum())
-    return math.sqrt(over / under) if under else 0.0
-
-
-def _named(problem: DeepUnconstrainedFeatures, point: DeepPoint) -> dict[str, Tensor]:
-    weights = {f"W{problem.layers - i}": W for i, W in enumerate(point.weights)}
-    return dict(reversed(weights.items())) | {"H1": point.H}
-
-
-def _times(steps: int, every: int | None) -> list[int]:
-    """Steps at which to look, the last one always."""
-    if every is not None:
-        check_count(every, "every")
-        return sorted({*range(every, steps, every), steps})
-    count = math.ceil(math.log10(steps) * _PER_DECADE)
-    return sorted({round(steps ** (i / count)) for i in range(count)} | {steps}) if count else [steps]
+    return described(problem, point, trace, tolerance, f"{taken} steps; raise max_iterations", spent=taken >= budget)

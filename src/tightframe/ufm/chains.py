@@ -1,4 +1,4 @@
-"""Optima of chains in closed form, and what is known about a point of a chain."""
+"""`deep_optimum`: the minimum of a chain in closed form, or its best collapsed point."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.core.solution import Certificate
 from tightframe.core.typing import Float
 from tightframe.ufm.extended import DeepPoint, DeepUnconstrainedFeatures
 from tightframe.ufm.losses import SquaredError
@@ -34,8 +33,8 @@ class DeepOptimum:
         reason: In words.
         value: Objective of the best collapsed point; None where none is known.
         logits: W_M H_M there (k, k), one column per class.
-        frame: "orthogonal frame", "simplex ETF", "general orthogonal frame" (unequal norms), "projection" (a width below
-            the rank of the frame: a part of it), or "zero".
+        frame: "orthogonal frame", "simplex ETF", "general orthogonal frame" (unequal norms), "projection" (a width
+            below the rank of the frame: a part of it), or "zero".
         scale: Largest singular value of the logits.
         threshold: The number that must be below 1 for the point to differ from zero; None where it is not known.
         source: Theorem or equation.
@@ -90,8 +89,8 @@ def deep_optimum(problem: DeepUnconstrainedFeatures) -> DeepOptimum:
 
     - With ReLU the same value is attained, on axes; it is the minimum for two classes, and for three factors under the
       condition of theorem 4.2. From four factors on, points of low rank can be better: see `subset_point`.
-    - For cross-entropy, label smoothing and focal loss without activation the best multiple of a simplex ETF is given. For
-      three factors or more it is not known to be global, and is not for many classes or factors.
+    - For cross-entropy, label smoothing and focal loss without activation the best multiple of a simplex ETF is given.
+      For three factors or more it is not known to be global, and is not for many classes or factors.
 
     Returns:
         The optimum; its `known` says whether its value is proven to be the minimum.
@@ -119,50 +118,6 @@ def deep_optimum(problem: DeepUnconstrainedFeatures) -> DeepOptimum:
     return _simplex(problem)
 
 
-def certify_deep(problem: DeepUnconstrainedFeatures, point: DeepPoint, *, tolerance: float = 1e-9) -> Certificate | None:
-    r"""A rigorous bound on f - min f: the closed form where it is proven, else a bound by norms.
-
-    .. math:: f \ge \min_Z\; g(Z) + \tfrac L2 C^{1/L} \|Z\,\mathrm{diag}(\sqrt n)\|_*^{2/L}
-
-    holds for every activation with |sigma(x)| <= |x|, for the nuclear norm of W_M H_M is at most the product of the
-    Frobenius norms of all factors. For equal classes and a convex loss the minimum is over multiples of a frame. The bound
-    is far from tight: its cost has K^{2/L} in place of K.
-
-    Returns:
-        Certificate of kind "closed form" or "norm bound"; None where neither applies (unequal classes or a loss that is
-        not convex, and no closed form). Its evidence: "value", "bound", "gradient norm"; with ReLU "nuclear norm before"
-        and "nuclear norm after", of W_{M-1} H_{M-1} and of its positive part, whose equality at the global minimum is the
-        condition of theorem 4.2, and "collapsed", the value that is the minimum under that condition.
-
-    Reference: [tirer2022extended], appendices C and E.
-    """
-    known, value = deep_optimum(problem), problem.objective(point)
-    if known.known:
-        kind, bound = "closed form", known.value
-    else:
-        kind, bound = "norm bound", norm_bound(problem)
-    if bound is None:
-        return None
-    gradient = problem.gradient(point)[1].factors
-    evidence = {
-        "value": value,
-        "bound": bound,
-        "gradient norm": math.sqrt(sum(float(part.square().sum()) for part in gradient)),
-    }
-    if not problem.linear:
-        evidence |= nuclear_norms(problem, point) | ({} if known.value is None else {"collapsed": known.value})
-    return Certificate(kind, value - bound, tolerance, evidence)
-
-
-def nuclear_norms(problem: DeepUnconstrainedFeatures, point: DeepPoint) -> dict[str, float]:
-    """Nuclear norms "before" and "after" the activation that makes the features of the classifier."""
-    if problem.layers == 1:
-        raise InputError("a chain of two layers or more", got="one", remedy="No activation acts in a single layer.")
-    before = point.weights[1] @ problem.levels(point)[-2]
-    norms = {"before": before, "after": problem.activate(before)}
-    return {f"nuclear norm {name}": float(torch.linalg.matrix_norm(value, "nuc")) for name, value in norms.items()}
-
-
 def collapsed_value(problem: DeepUnconstrainedFeatures, cost: float) -> tuple[float, float]:
     r"""Squared error of equal classes along a ray of points whose logits are a multiple a of the identity.
 
@@ -178,17 +133,6 @@ def collapsed_value(problem: DeepUnconstrainedFeatures, cost: float) -> tuple[fl
     strength = (cost * problem.counts[0] * math.prod(problem.decays)) ** (1 / problem.factors)
     scale, value, _ = _shrunk(problem.loss.target, strength, problem.factors)
     return value, scale
-
-
-def norm_bound(problem: DeepUnconstrainedFeatures) -> float | None:
-    """The bound of `certify_deep` on the minimum for any activation; None where it is not known in closed form."""
-    if not (problem.balanced and problem.loss.convex):
-        return None
-    if isinstance(problem.loss, SquaredError) and problem.loss.scale != 1:
-        return None
-    rank, _ = _frame(problem)
-    # A frame of scale a and rank r has nuclear norm r a: its cost is that of one factor chain of rank one.
-    return _best_scale(problem, cost=lambda scale: (rank * scale) ** (2 / problem.factors))[0]
 
 
 def _single(problem: DeepUnconstrainedFeatures) -> DeepOptimum:
@@ -223,7 +167,9 @@ def _squared_error(problem: DeepUnconstrainedFeatures) -> DeepOptimum:
     kept = torch.zeros(problem.classes, dtype=torch.bool)
     kept[order[:room]] = True
     singular = torch.where(kept, torch.tensor(values, dtype=torch.float64), 0.0)
-    value = float(torch.where(kept, torch.tensor(costs, dtype=torch.float64), aims.square() / (2 * problem.samples)).sum())
+    value = float(
+        torch.where(kept, torch.tensor(costs, dtype=torch.float64), aims.square() / (2 * problem.samples)).sum()
+    )
     known, reason, source = _standing(problem)
     return DeepOptimum(
         known,
@@ -266,7 +212,7 @@ def _singular_value(problem: DeepUnconstrainedFeatures, aim: float) -> tuple[flo
 
 
 def _shrunk(aim: float, strength: float, factors: int) -> tuple[float, float, float]:
-    """Where (s - aim)^2/2 + (L/2) strength s^(2/L) is least, its minimum, and the strength over that which gives zero."""
+    """Where (s - aim)^2/2 + (L/2) strength s^(2/L) is least, its value, and the strength over the one that gives 0."""
     power = 1 - 2 / factors
     ratio = strength * (factors - 1) / (aim ** (1 + power) * ((factors - 2) / (factors - 1)) ** power)
     if ratio >= 1:
@@ -278,14 +224,14 @@ def _shrunk(aim: float, strength: float, factors: int) -> tuple[float, float, fl
 
 
 def _simplex(problem: DeepUnconstrainedFeatures) -> DeepOptimum:
-    rank, frame = _frame(problem)
-    value, scale = _best_scale(problem, cost=lambda scale: rank * scale ** (2 / problem.factors))
+    rank, frame = frame_of(problem)
+    value, scale = best_scale(problem, cost=lambda scale: rank * scale ** (2 / problem.factors))
     reason = "for three factors or more and this loss, the best simplex ETF is not known to be global"
     logits, name = scale * frame, "simplex ETF" if scale > 0 else "zero"
     return DeepOptimum(False, reason, value, logits, name, scale, source="tirer2022extended, remark", problem=problem)
 
 
-def _frame(problem: DeepUnconstrainedFeatures) -> tuple[int, Square]:
+def frame_of(problem: DeepUnconstrainedFeatures) -> tuple[int, Square]:
     """The projection that the best logits are a multiple of, and its rank."""
     eye = torch.eye(problem.classes, dtype=torch.float64)
     if isinstance(problem.loss, SquaredError):
@@ -293,9 +239,9 @@ def _frame(problem: DeepUnconstrainedFeatures) -> tuple[int, Square]:
     return problem.classes - 1, eye - 1 / problem.classes
 
 
-def _best_scale(problem: DeepUnconstrainedFeatures, *, cost: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+def best_scale(problem: DeepUnconstrainedFeatures, *, cost: Callable[[Tensor], Tensor]) -> tuple[float, float]:
     """Minimum over a >= 0 of loss(a F) + L/2 (n C)^(1/L) cost(a), and where it is."""
-    column = _frame(problem)[1][:, :1]
+    column = frame_of(problem)[1][:, :1]
     strength = 0.5 * problem.factors * (problem.counts[0] * math.prod(problem.decays)) ** (1 / problem.factors)
 
     def objective(scales: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.core.typing import Float
@@ -59,7 +60,7 @@ def symmetric_point(
     Reference: [palais1979principle].
     """
     rank = problem.features if rank is None else rank
-    if not 0 <= rank <= problem.features:
+    if check_count(rank, "rank", least=0) > problem.features:
         raise InputError(f"a rank from 0 to d = {problem.features}", got=repr(rank), remedy="Lower rank.")
     P = _indicators(problem, groups)
     start = NormalForm.of_point(problem, problem.start(seed=seed), collapse=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
+from tightframe.core.solution import Solution
 from tightframe.core.typing import Float, Int, Weights
 from tightframe.ufm.losses import Loss, named_loss
 
@@ -42,8 +45,8 @@ class DeepUnconstrainedFeatures:
         Z = W_M H_M, \quad H_{m+1} = \sigma(W_m H_m)
 
     where
-        W_M (k, d_M), ..., W_1 (d_2, d_1) are the weights, H_1 (d_1, n) the free features, one column per sample, ordered
-        by class, sigma the activation, and L = M + 1 the number of factors.
+        W_M (k, d_M), ..., W_1 (d_2, d_1) are the weights, H_1 (d_1, n) the free features, one column per sample,
+        ordered by class, sigma the activation, and L = M + 1 the number of factors.
 
     Args:
         classes: K, at least 2.
@@ -109,7 +112,7 @@ class DeepUnconstrainedFeatures:
         """Whether no activation acts: an identity, or a single layer."""
         return self.activation == "identity" or self.layers == 1
 
-    @property
+    @cached_property
     def labels(self) -> Int[Tensor, " n"]:
         """Class of every column of H_1 (n,), ascending."""
         return torch.repeat_interleave(torch.arange(self.classes), torch.tensor(self.counts))
@@ -118,10 +121,10 @@ class DeepUnconstrainedFeatures:
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """Shapes of W_M, ..., W_1, H_1."""
         sizes = (self.classes, *self.widths, self.samples)
-        return tuple(zip(sizes, sizes[1:], strict=False))
+        return tuple(pairwise(sizes))
 
     def start(self, *, seed: int = 0, scale: float | Sequence[float] = 1.0) -> DeepPoint:
-        """Independent normal entries of standard deviation `scale`, one number or one for each of W_M, ..., W_1, H_1."""
+        """Normal entries of standard deviation `scale`, one number or one for each of W_M, ..., W_1, H_1."""
         scales = list(scale) if isinstance(scale, Sequence) else [scale] * self.factors
         if len(scales) != self.factors:
             raise InputError(
@@ -165,35 +168,49 @@ class DeepUnconstrainedFeatures:
         """sigma of every entry."""
         return columns if self.linear else columns.clamp(min=0)
 
-    def multiplicity(self, H: Columns) -> Float[Tensor, " n"]:
-        """Samples that every column of H_1 stands for: one, or n_k where there is a column per class."""
-        if H.shape[1] == self.samples:
-            return torch.ones(self.samples, dtype=torch.float64)
-        return torch.tensor(self.counts, dtype=torch.float64)
+    def columns(self, H: Columns) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+        """Samples that every column of H_1 stands for (one, or n_k with a column per class), and its class."""
+        return self._columns[H.shape[1] != self.samples]
+
+    @cached_property
+    def _columns(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        counts = torch.tensor(self.counts, dtype=torch.float64)
+        return (torch.ones(self.samples, dtype=torch.float64), self.labels), (counts, torch.arange(self.classes))
 
     def objective(self, point: DeepPoint) -> float:
         """f at a point."""
-        return float(self.gradient(point)[0])
+        return float(self.value(point, self.levels(point)))
 
     def gradient(self, point: DeepPoint) -> tuple[Tensor, DeepPoint]:
         """f and its gradient; where a pre-activation is zero, with the derivative 0 of ReLU."""
         levels = self.levels(point)
-        multiplicity = self.multiplicity(point.H)
-        targets = self.labels if len(multiplicity) == self.samples else torch.arange(self.classes)
-        logits = point.weights[0] @ levels[-1]
-        value = multiplicity @ self.loss.value(logits, targets) / self.samples
+        return self.value(point, levels), self.slope(point, levels)
+
+    def value(self, point: DeepPoint, levels: Sequence[Columns]) -> Tensor:
+        """f at a point whose levels are known."""
+        multiplicity, targets = self.columns(point.H)
+        value = multiplicity @ self.loss.value(point.weights[0] @ levels[-1], targets) / self.samples
         for decay, W in zip(self.decays, point.weights, strict=False):
             value = value + 0.5 * decay * W.square().sum()
-        value = value + 0.5 * self.decays[-1] * multiplicity @ point.H.square().sum(0)
-        slopes = self.loss.gradient(logits, targets) * (multiplicity / self.samples)
+        return value + 0.5 * self.decays[-1] * multiplicity @ point.H.square().sum(0)
+
+    def slope(self, point: DeepPoint, levels: Sequence[Columns]) -> DeepPoint:
+        """Gradient of f at a point whose levels are known."""
+        multiplicity, targets = self.columns(point.H)
+        slopes = self.loss.gradient(point.weights[0] @ levels[-1], targets).mul_(multiplicity / self.samples)
         gradients = []
         for depth, (decay, W) in enumerate(zip(self.decays, point.weights, strict=False)):
             features = levels[-1 - depth]
             gradients.append(torch.addmm(W, slopes, features.T, beta=decay))
             slopes = W.T @ slopes
             if not self.linear and depth < self.layers - 1:
-                slopes = slopes * (features > 0)
-        return value, DeepPoint(tuple(gradients), slopes + self.decays[-1] * multiplicity * point.H)
+                slopes = slopes.mul_(features > 0)
+        return DeepPoint(tuple(gradients), slopes.addcmul_(multiplicity, point.H, value=self.decays[-1]))
+
+    def point_of(self, solution: Solution) -> DeepPoint:
+        """The point that a solver found."""
+        weights = tuple(solution.variables[f"W{m}"] for m in range(self.layers, 0, -1))
+        return DeepPoint(weights, solution.variables["H1"])
 
 
 def _widths(widths: Sequence[int]) -> tuple[int, ...]:

@@ -5,8 +5,8 @@ strict saddle, and the three constructions of `negative_curvature` cover all sad
 classes and bounded temperatures.) With P the gradient of the mean loss in the logits, critical means
 tau P H^T = diag(alpha) W and tau W^T P = H diag(beta), and 1^T P = 0.
 
-1. Some beta_i = 0: then w_y = sum_j p_j w_j with all p_j > 0, a mean of unit vectors that has norm one. So all rows of W
-   agree, all beta vanish, the features feel no curvature, and they are coupled to W ("single classifier").
+1. Some beta_i = 0: then w_y = sum_j p_j w_j with all p_j > 0, a mean of unit vectors that has norm one. So all rows of
+   W agree, all beta vanish, the features feel no curvature, and they are coupled to W ("single classifier").
 2. Otherwise the features lie in the span of the rows of W. If that is not the whole space, a unit vector is orthogonal
    to everything ("null space"), and a point without negative curvature along it is globally optimal.
 3. If it is, then d = K and W is invertible. Now diag(alpha) = tau^2 P diag(1/beta) P^T has column sums of zero, so that

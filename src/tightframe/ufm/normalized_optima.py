@@ -77,7 +77,7 @@ def normalized_optimum(problem: NormalizedFeatures) -> NormalizedOptimum:
     Example:
         >>> found = normalized_optimum(NormalizedFeatures(classes=4, features=8, temperature=5.0))
         >>> round(found.value, 14), round(found.cosine, 6)
-        (0.00381063170951, -0.333333)
+        (0.00381063171588, -0.333333)
 
     Reference: [yaras2022neural], theorem 3.1 (there for d > K; the bound above needs d >= K - 1 alone).
     """

@@ -28,13 +28,14 @@ def solve(
     start: Point | None = None,
     tolerance: float = 1e-9,
     max_iterations: int = 20_000,
+    collapse: bool = True,
     observe: Callable[[int, Point], dict[str, float]] | None = None,
 ) -> Solution:
     r"""Minimise the model from a random start and certify what was found.
 
-    L-BFGS on the normal form (for a convex loss with one column per class, which loses no critical point), then Newton
-    steps for the last digits. Where it comes to a critical point that is not optimal, it leaves along the certified
-    direction of negative curvature and goes on. The dual gap is both the stopping rule and what is returned.
+    L-BFGS on the normal form, then Newton steps for the last digits. Where it comes to a critical point that is not
+    optimal, it leaves along the certified direction of negative curvature and goes on. The dual gap is both the
+    stopping rule and what is returned.
 
     Args:
         problem: The model.
@@ -42,6 +43,9 @@ def solve(
         start: A start of your own, in place of the random one.
         tolerance: Dual gap at which to stop.
         max_iterations: At most this many L-BFGS steps in all.
+        collapse: Begin at the class means of the start, with one column per class. For a convex loss all critical
+            points are of this kind. For the focal loss the certificate says whether it was enough, and if not the
+            solver begins again with one column per sample, as it does at once where this is False.
         observe: Called with the step and the point wherever the gap is computed; what it returns is added to the trace.
 
     Returns:
@@ -62,14 +66,13 @@ def solve(
     if not tolerance > 0:
         raise InputError("a tolerance above zero", got=repr(tolerance), remedy="Use 1e-9.")
     start = problem.start(seed=seed) if start is None else problem.point(start.W, start.H, start.b)
-    form = NormalForm.of_point(problem, start, collapse=problem.loss.convex)
+    form = NormalForm.of_point(problem, start, collapse=collapse)
     with threads_for(form.multiplications):
         run = _Run(form, tolerance, observe)
-        left = max_iterations
-        for _ in range(_ESCAPES):
-            left -= run.descend(left)
-            if run.certificate.holds or left <= 0 or not run.escape():
-                break
+        left = run.search(max_iterations)
+        if collapse and left > 0 and not run.certificate.holds and not problem.loss.convex:
+            run.form = NormalForm.of_point(problem, start)
+            left = run.search(left)
         return run.solution(left <= 0, max_iterations)
 
 
@@ -81,15 +84,23 @@ class _Run:
         self.trace, self.steps = Trace(), 0
         self.certificate = self._look(form)
 
+    def search(self, budget: int) -> int:
+        """Descend and leave saddles until the certificate holds or nothing helps; returns what the budget has left."""
+        for _ in range(_ESCAPES):
+            budget -= self.descend(budget)
+            if self.certificate.holds or budget <= 0 or not self.escape():
+                break
+        return budget
+
     def descend(self, budget: int) -> int:
         """L-BFGS, then Newton; returns the number of L-BFGS steps."""
         begun = self.steps
 
         def stop(step: int, vector: Tensor) -> bool:
             self.steps = begun + step
-            return step % _EVERY == 0 and self._look(self._at(vector)).holds
+            return self._look(self._at(vector)).holds
 
-        vector, taken = lbfgs(self._value, self._vector(self.form), max_iterations=budget, stop=stop)
+        vector, taken = lbfgs(self._value, self._vector(self.form), max_iterations=budget, every=_EVERY, stop=stop)
         self.steps = begun + taken
         self.form = self._at(vector)
         self.certificate = self._look(self.form)
@@ -103,14 +114,10 @@ class _Run:
         if direction is None or direction.kind != "negative curvature":
             return False
         parts = escaping(self.form)
-        value, length, best = float(self.form.value), 1e-3, None
-        while length < 1e6:
-            moved = self.form.moved(*(a + length * p for a, p in zip(self._parts(self.form), parts, strict=True)))
-            found = float(moved.value)
-            if not found < value:
-                break
-            value, best, length = found, moved, 2 * length
-        if best is None:
+        steps = [[length * part for part in parts] for length in 2.0 ** torch.arange(-10, 20)]
+        moved = [self.form.moved(*map(torch.add, self._parts(self.form), step)) for step in steps]
+        best = min(moved, key=lambda form: float(form.value))
+        if not float(best.value) < float(self.form.value):
             return False
         self.form = best
         return True

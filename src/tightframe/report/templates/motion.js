@@ -2,6 +2,7 @@
   "use strict";
   const LENGTH = 7000; // of a whole motion, in milliseconds
   const [SHORTEST, LONGEST] = [40, 400]; // time of a frame
+  const TICK = 25;
   const SPIN = 0.00012; // of a globe that plays, in radians per millisecond
   const PER_PIXEL = 0.008; // radians
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
@@ -15,6 +16,7 @@
     let view = null;
     let position = steps.length - 1; // with the part of the frame's time that has passed
     let playing = false;
+    let plays = 0; // how often play was asked for: an earlier loop that still sleeps does not go on
     let spins = solid;
     let drawing = false;
     let stale = false;
@@ -47,25 +49,23 @@
       button.textContent = playing ? "Pause" : "Play";
     }
 
-    function play() {
+    async function play() {
       if (at() === steps.length - 1) position = 0;
       set(true);
-      let before = null;
-      const tick = (now) => {
-        if (!playing) return;
-        const passed = Math.min(100, now - (before ?? now)); // a window that was hidden goes on where it was
+      const mine = (plays += 1);
+      let before = performance.now();
+      await show();
+      while (playing) {
+        await new Promise((done) => setTimeout(done, TICK));
+        const now = performance.now();
+        const passed = Math.min(100, now - before); // a window that was hidden goes on where it was
         before = now;
-        position += passed / time;
+        if (!playing || mine !== plays) return;
+        position = Math.min(steps.length - 1, position + passed / time);
         if (spins) eye.turn += passed * SPIN;
-        if (position >= steps.length - 1) {
-          position = steps.length - 1;
-          set(false);
-        }
-        show();
-        requestAnimationFrame(tick);
-      };
-      show();
-      requestAnimationFrame(tick);
+        if (position === steps.length - 1) set(false);
+        await show();
+      }
     }
 
     function turned(across, down) {
