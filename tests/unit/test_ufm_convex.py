@@ -46,7 +46,7 @@ def model(loss="ce", bias="none", counts=(6, 6, 6, 6), *, features=9, decay=(4e-
     )
 
 
-@pytest.mark.parametrize(("loss", "bias", "sizes"), product(LOSSES, BIASES, SIZES))
+@pytest.mark.parametrize(("loss", "bias", "sizes"), list(product(LOSSES, BIASES, SIZES)))
 def test_the_solution_meets_the_optimality_conditions_over_all_samples(loss, bias, sizes):
     problem = model(loss, bias, SIZES[sizes])
     found = solve_convex(problem, subgradient_tolerance=1e-11)
@@ -67,19 +67,18 @@ def test_the_solution_meets_the_optimality_conditions_over_all_samples(loss, bia
     else:
         # The gradient of the bias is a sum over samples; Newton's method leaves its rounding.
         assert float((in_b + penalty * found.b).abs().max()) < 1e-14
-    objective = float(value) + decay * nuclear + penalty / 2 * float(found.b.square().sum())
+    objective = float(value.detach()) + decay * nuclear + penalty / 2 * float(found.b.square().sum())
     assert found.objective == pytest.approx(objective, rel=1e-13)
 
 
-@pytest.mark.parametrize(("loss", "bias"), product(("ce", "ls", "mse", "rescaled"), BIASES))
+@pytest.mark.parametrize(("loss", "bias"), list(product(("ce", "ls", "mse", "rescaled"), BIASES)))
 def test_balanced_classes_have_the_closed_form(loss, bias):
     problem = model(loss, bias)
     found, known = solve_convex(problem, subgradient_tolerance=1e-12), optimum(problem)
     assert found.objective == pytest.approx(known.value, abs=1e-12)
     # The subgradient over the curvature p/N of the loss, p of order 1e-2, and the root of the size of a class.
     torch.testing.assert_close(found.Z, known.logits, rtol=0, atol=1e-9)
-    if bias != "free" or loss in ("mse", "rescaled"):
-        torch.testing.assert_close(found.b, known.bias, rtol=0, atol=1e-9)
+    torch.testing.assert_close(found.b, known.bias, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("bias", ["none", "free"])
@@ -99,8 +98,7 @@ def test_a_large_decay_leaves_nothing_but_the_bias(loss):
     assert found.certificate.evidence["rank"] == 0
     shares = torch.tensor(problem.counts).double() / problem.samples
     best = shares.log() - shares.log().mean() if loss == "ce" else shares
-    centred = found.b - found.b.mean() if loss == "ce" else found.b
-    torch.testing.assert_close(centred, best, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.b, best, rtol=0, atol=1e-12)
 
 
 def test_the_number_of_features_plays_no_part():
@@ -133,7 +131,7 @@ def test_it_stops_early_and_says_so():
 
 
 def test_sizes_a_million_apart_and_a_tiny_decay():
-    for bias, decay in (("none", 1e-8), ("free", 1e-6)):
+    for bias, decay in (("none", 1e-8), (0.01, 1e-6), ("free", 1e-4)):
         found = solve_convex(model("ce", bias, (1_000_000, 1), decay=(decay, decay)))
         assert found.status.converged
         assert found.certificate.gap >= -1e-13
@@ -149,7 +147,7 @@ def test_a_hundred_classes_take_seconds():
 # -- factors -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("loss", "bias", "sizes"), product(("ce", "mse"), BIASES, SIZES))
+@pytest.mark.parametrize(("loss", "bias", "sizes"), list(product(("ce", "mse"), BIASES, SIZES)))
 def test_factors_are_minimisers_of_the_model(loss, bias, sizes):
     problem = model(loss, bias, SIZES[sizes])
     found = solve_convex(problem)

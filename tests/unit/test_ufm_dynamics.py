@@ -14,6 +14,7 @@ from tightframe.collapse.evaluate import evaluate_layer
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.features.moments import ClassMoments
+from tightframe.optimize.first_order import Momentum
 from tightframe.ufm.dynamics import collapse_metrics, descend
 from tightframe.ufm.gradient import FreeGradient
 from tightframe.ufm.losses import Focal, SquaredError
@@ -205,6 +206,19 @@ def test_divergence_is_detected_and_the_last_finite_point_returned(steps):
     assert not solution.certificate.holds
 
 
+def test_divergence_ends_the_run_long_before_the_next_look(monkeypatch):
+    taken, move = [], Momentum.move
+
+    def counted(self, *arguments):
+        taken.append(1)
+        move(self, *arguments)
+
+    monkeypatch.setattr(Momentum, "move", counted)
+    solution = descend(with_loss("mse"), step=1e3, steps=10_000, every=10_000)
+    assert solution.status.outcome == "diverged"
+    assert len(taken) <= 256
+
+
 def test_a_start_beyond_the_numbers_is_divergence_at_once():
     start = SMALL.start(scale=1e170)
     solution = descend(SMALL, steps=5, start=start)
@@ -260,6 +274,9 @@ def test_collapse_metrics_are_those_of_a_layer():
     assert found["NC3 Tirer-Bruna"] == pytest.approx(float(brute.norm()), rel=1e-13)
     nearest = torch.cdist(point.H.T, means).argmin(1)
     assert found["NC4"] == float(((point.W @ point.H).argmax(0) != nearest).double().mean())
+    shifted = collapse_metrics(replace(point, b=torch.tensor([0.0, 0.0, 1e9])), SMALL.labels)
+    assert shifted["NC4"] == float((nearest != 2).double().mean())
+    assert shifted["bias collapse"] > 1e8
 
 
 def test_what_is_undefined_at_zero_is_left_out():

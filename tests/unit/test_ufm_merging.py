@@ -32,7 +32,7 @@ def at(problem, decay):
     return problem, solve_convex(problem, subgradient_tolerance=1e-11)
 
 
-@pytest.mark.parametrize(("loss", "counts"), product(LOSSES, SIZES), ids=str)
+@pytest.mark.parametrize(("loss", "counts"), list(product(LOSSES, SIZES)), ids=str)
 def test_the_threshold_is_where_bisection_finds_it(loss, counts):
     problem = model(loss, "none", counts)
     measured = measured_merging_decay(problem, precision=1e-4)
@@ -40,7 +40,7 @@ def test_the_threshold_is_where_bisection_finds_it(loss, counts):
     assert measured == pytest.approx(float(merging_decay(problem)[-1]), rel=0.6e-4)
 
 
-@pytest.mark.parametrize(("loss", "bias", "counts"), product(LOSSES, ("none", "free", 0.01, 3.0), SIZES), ids=str)
+@pytest.mark.parametrize(("loss", "bias", "counts"), list(product(LOSSES, ("none", "free", 0.01, 3.0), SIZES)), ids=str)
 def test_outputs_of_classes_of_one_size_differ_by_the_law_and_merge_at_its_end(loss, bias, counts):
     problem = model(loss, bias, counts)
     threshold = float(merging_decay(problem)[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from tightframe.core.errors import InputError
@@ -71,33 +71,23 @@ _SIZES = (
     *(5000, 3500, 2500, 1700, 1179, 1178, 980, 858, 857, 600, 400, 280, 210, 209, 167),
     *(166, 125, 90, 62, 44, 32, 31, 26, 25, 17, 11, 7, 4, 2, 1),
 )
+_QUICK = Config(
+    classes=6,
+    features=12,
+    largest=500,
+    ratios=(1.0, 10.0, 100.0),
+    groups=((5, 5), (3, 7)),
+    majority=5000,
+    minorities=_SIZES,
+    decays=(2e-4, 5e-4, 1e-3),
+    bisected=(1250, 250, 50, 10, 2),
+    precision=1e-6,
+)
+_LARGE = {"classes": 10, "largest": 5000, "ratios": (1.0, 10.0, 100.0, 1000.0), "weight_decay": (5e-4, 5e-4)}
 PRESETS = {
     "smoke": Config(),
-    "quick": Config(
-        classes=6,
-        features=12,
-        largest=500,
-        ratios=(1.0, 10.0, 100.0),
-        groups=((5, 5), (3, 7)),
-        majority=5000,
-        minorities=_SIZES,
-        decays=(2e-4, 5e-4, 1e-3),
-        bisected=(1250, 250, 50, 10, 2),
-        precision=1e-6,
-    ),
-    "paper": Config(
-        classes=10,
-        features=16,
-        largest=5000,
-        ratios=(1.0, 10.0, 100.0, 1000.0),
-        weight_decay=(5e-4, 5e-4),
-        groups=((3, 7), (5, 5), (7, 3)),
-        majority=5000,
-        minorities=_SIZES,
-        decays=(2e-4, 5e-4, 1e-3),
-        bisected=(1250, 250, 50, 10, 2),
-        precision=1e-7,
-    ),
+    "quick": _QUICK,
+    "paper": replace(_QUICK, **_LARGE, groups=((5, 5), (3, 7), (7, 3)), precision=1e-7),
 }
 
 
@@ -117,7 +107,8 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
         "logits": table_of([row for rows in pictures for row in rows]),
     }
     claims = (*_agreement_claims(agreement), *_merging_claims(thresholds, merging, config))
-    return Findings(claims, _answer(agreement, thresholds), tables, _panels(config))
+    panels = (*_minority_panels(config), *_solution_panels(NAMES[config.losses[0]]))
+    return Findings(claims, _answer(agreement, thresholds), tables, panels)
 
 
 def _comparisons(config: Config) -> list[Cell]:
@@ -130,17 +121,13 @@ def _comparisons(config: Config) -> list[Cell]:
 
 
 def _bisections(config: Config) -> list[Cell]:
-    return [
-        _two_sizes(config, loss, bias, pair, size, 1.0)
-        for loss, bias, pair, size in product(config.losses, config.biases, config.groups, config.bisected)
-    ]
+    kinds = product(config.losses, config.biases, config.groups, config.bisected)
+    return [_two_sizes(config, loss, bias, pair, size, 1.0) for loss, bias, pair, size in kinds]
 
 
 def _followed(config: Config) -> list[Cell]:
-    return [
-        _two_sizes(config, loss, "none", config.groups[0], size, decay)
-        for loss, decay, size in product(config.losses, config.decays, config.minorities)
-    ]
+    kinds = product(config.losses, config.decays, config.minorities)
+    return [_two_sizes(config, loss, "none", config.groups[0], size, decay) for loss, decay, size in kinds]
 
 
 def _two_sizes(config: Config, loss: str, bias: str | float, pair: tuple[int, int], size: int, decay: float) -> Cell:
@@ -159,72 +146,65 @@ def _pictured(config: Config, merging: Sequence[Row]) -> list[Cell]:
 
 
 def _agreement_claims(rows: Sequence[Row]) -> list[Claim]:
-    equal = [row for row in rows if row["ratio of sizes"] == 1]
-    unequal = [row for row in rows if row["ratio of sizes"] != 1]
-    claims = [
-        Claim(
-            id=f"N3.{what}.{name}",
-            statement=f"(NVX) and (CVX) have the same {what}, {name} classes: largest {what} difference",
-            source=_SOURCE,
-            expected=0.0,
-            observed=max((row[f"{what} difference"] for row in some), default=None),
-            tolerance=_AGREE,
-            note=f"{len(some)} models: every loss with every bias" if some else "no such ratio in this configuration",
-        )
-        for what in ("objective", "logits")
-        for name, some in (("equal", equal), ("unequal", unequal))
+    sizes = {
+        "equal": [row for row in rows if row["ratio of sizes"] == 1],
+        "unequal": [row for row in rows if row["ratio of sizes"] != 1],
+    }
+    same = "(NVX) and (CVX) have the same {}, {} classes: largest difference"
+    asked = [
+        (f"N3.{what}.{name}", same.format(what, name), f"{what} difference", some)
+        for what, (name, some) in product(("objective", "logits"), sizes.items())
     ]
+    lost = "Balanced factors of a convex solution attain its minimum in the factored model: largest loss"
     return [
-        *claims,
-        Claim(
-            id="N3.factors",
-            statement="Balanced factors of the convex solution attain its minimum in the factored model: largest loss",
-            source=_SOURCE,
-            expected=0.0,
-            observed=max(row["lost in factoring"] for row in rows),
-            tolerance=_AGREE,
-            note=f"{len(rows)} models",
-        ),
+        _nothing(
+            name,
+            statement,
+            (max((row[column] for row in some), default=None), _AGREE),
+            f"{len(some)} models: every loss with every bias" if some else "needs such a ratio of sizes",
+            _SOURCE,
+        )
+        for name, statement, column, some in [*asked, ("N3.factors", lost, "lost in factoring", rows)]
     ]
 
 
 def _merging_claims(thresholds: Sequence[Row], merging: Sequence[Row], config: Config) -> list[Claim]:
     claims = []
-    for loss in dict.fromkeys(row["loss"] for row in thresholds):
-        found = [row for row in thresholds if row["loss"] == loss]
-        rows = [row for row in merging if row["loss"] == loss]
+    for loss in config.losses:
+        found = [row for row in thresholds if row["loss"] == NAMES[loss]]
+        rows = [row for row in merging if row["loss"] == NAMES[loss]]
         clear = [row for row in rows if abs(row["decay"] / row["merges at decay"] - 1) > _NEAR]
         wrong = sum((row["separation"] <= _MERGED) != (row["law"] == 0) for row in clear)
-        where = "pairs of decay and ratio without a bias"
+        where = "pairs of decay and ratio of sizes, no bias"
         claims += [
-            Claim(
-                id=f"N3.merging.{loss}",
-                statement=f"Small classes merge at the decay mu sqrt(n_B)/N: largest relative difference, {loss}",
-                source=_BEYOND,
-                expected=0.0,
-                observed=max(abs(row["relative difference"]) for row in found),
-                tolerance=config.precision,
-                note=f"bisection to {config.precision:g} over {len(found)} models, every bias",
+            _nothing(
+                f"N3.threshold.{loss}",
+                f"Small classes merge from the decay mu sqrt(n_B)/N on: largest relative difference, {NAMES[loss]}",
+                (max(abs(row["relative difference"]) for row in found), config.precision),
+                f"bisection to {config.precision:g} over {len(found)} models, every bias",
             ),
-            Claim(
-                id=f"N3.separation.{loss}",
-                statement=f"Outputs of small classes differ by mu - decay N/sqrt(n_B): largest deviation, {loss}",
-                source=_BEYOND,
-                expected=0.0,
-                observed=max(abs(row["separation, convex"] - row["law"]) for row in rows),
-                tolerance=_AGREE,
-                note=f"convex program, {len(rows)} {where}",
+            _nothing(
+                f"N3.separation.{loss}",
+                f"Outputs of small classes differ by mu - decay N/sqrt(n_B): largest deviation, {NAMES[loss]}",
+                (max(abs(row["separation, convex"] - row["law"]) for row in rows), _AGREE),
+                f"convex program, {len(rows)} {where}",
             ),
-            Claim(
-                id=f"N3.minority.{loss}",
-                statement=f"Factored solutions have merged exactly where predicted: cells where they differ, {loss}",
-                source=_BEYOND,
-                expected=0,
-                observed=wrong,
-                note=f"from a random start, {len(clear)} {where}; merged is a difference of at most {_MERGED:g}",
+            _nothing(
+                f"N3.minority.{loss}",
+                f"Factored solutions merge small classes exactly where predicted: exceptions, {NAMES[loss]}",
+                (wrong, 0),
+                f"from a random start, {len(clear)} {where}; merged is a difference of at most {_MERGED:g}",
             ),
         ]
     return claims
+
+
+def _nothing(name: str, statement: str, found: tuple[float | None, float], note: str, source: str = _BEYOND) -> Claim:
+    """A claim that something is zero; `found` is what was observed, and the tolerance."""
+    observed, slack = found
+    return Claim(
+        id=name, statement=statement, source=source, expected=0.0, observed=observed, tolerance=slack, note=note
+    )
 
 
 def _answer(agreement: Sequence[Row], thresholds: Sequence[Row]) -> str:
@@ -233,14 +213,13 @@ def _answer(agreement: Sequence[Row], thresholds: Sequence[Row]) -> str:
     verdict = "Yes" if max(objective, logits) <= _AGREE else "Not to the accuracy asked"
     return (
         f"{verdict}: over {len(agreement)} models the two programs differ by at most {objective:.1e} in the objective "
-        f"and {logits:.1e} in the logits. Classes of n_B samples merge from sqrt(lambda_W lambda_H) = mu sqrt(n_B)/N "
-        "on, mu = 1 or 1 - alpha with label smoothing, whatever the bias and the other classes: measured to "
-        f"{worst:.1e} of that over {len(thresholds)} models. Small classes merge first, and lose any difference "
-        "between them long before the large ones do."
+        f"and {logits:.1e} in the logits. The decay from which classes of n_B samples merge was measured over "
+        f"{len(thresholds)} models; it differs from mu sqrt(n_B)/N, mu = 1 or 1 - alpha with label smoothing, whatever "
+        f"the bias and the other classes, by at most {worst:.1e} of that."
     )
 
 
-def _panels(config: Config) -> tuple[Panel, ...]:
+def _minority_panels(config: Config) -> tuple[Panel, ...]:
     large, small = config.groups[0]
     where = f"{large} large classes of {config.majority} samples, {small} small ones, no bias"
     probabilities = [NAMES[loss] for loss in config.losses if loss != "mse"] or [NAMES["mse"]]
@@ -272,11 +251,17 @@ def _panels(config: Config) -> tuple[Panel, ...]:
             reference="law",
             x_scale="log",
         ),
+    )
+
+
+def _solution_panels(first: str) -> tuple[Panel, ...]:
+    return (
         Panel(
             kind="curves",
             title="Singular values of the logits",
             caption="Of Z diag(sqrt n_k) over the ratio of sizes, by the classes that they tell apart, "
-            f"{NAMES[config.losses[0]]}. Where small classes have merged theirs are zero.",
+            f"{first}. Those of small classes are zero where these have merged; at a larger ratio or "
+            "decay, so are those that tell large from small ones.",
             table="singular values",
             x="ratio of sizes",
             y="singular value",
@@ -301,7 +286,7 @@ def _panels(config: Config) -> tuple[Panel, ...]:
         Panel(
             kind="matrix",
             title="Logits of every class before and after small classes merge",
-            caption=f"Convex program, {NAMES[config.losses[0]]}, at the middle decay; n_A : n_B above each.",
+            caption=f"Convex program, {first}, at the middle decay; n_A : n_B above each.",
             table="logits",
             x="class",
             y="output",

@@ -42,7 +42,7 @@ def soft_threshold(values: Point, amount: float) -> tuple[Point, float]:
 
     Example:
         >>> soft_threshold(torch.tensor([3.0, -0.5, -2.0]), 1.0)
-        (tensor([2., -0., -1.]), 3.0)
+        (tensor([ 2., -0., -1.]), 3.0)
 
     Reference: [parikh2014proximal], section 6.5.2.
     """

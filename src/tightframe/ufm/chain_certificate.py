@@ -22,8 +22,7 @@ def certify_deep(
 
     holds for every activation with |sigma(x)| <= |x|, for the nuclear norm of W_M H_M is at most the product of the
     Frobenius norms of all factors. For equal classes and a convex loss the minimum is over multiples of a frame. The
-    bound
-    is far from tight: its cost has K^{2/L} in place of K.
+    bound is far from tight: its cost has K^{2/L} in place of K.
 
     Returns:
         Certificate of kind "closed form" or "norm bound"; None where neither applies (unequal classes or a loss that is

@@ -28,21 +28,22 @@ def solve_deep(
     start: DeepPoint | None = None,
     tolerance: float = 1e-9,
     max_iterations: int = 5_000,
+    collapse: bool = True,
 ) -> Solution:
     r"""Minimise a chain by L-BFGS from one or several random starts, and say what is known of the best point.
 
-    For given weights the features of all samples of a class minimise one and the same function, so that a minimum of
-    the
-    objective over one column per class is its minimum over all columns: that is what is searched, in factors of equal
-    decay. For a convex loss without activation no critical point is lost either.
+    For given weights the features of all samples of a class minimise one and the same function, so that the minimum
+    over one column per class is the minimum over all columns: that is what is searched, in factors of equal decay. For
+    a convex loss without activation no critical point is lost either.
 
     Args:
         problem: The model.
         seed: Seed of the first start; the next one is that of the second.
         starts: Random starts; the best point is kept, and a certified one ends the search.
-        start: A start of your own (its class means), in place of random ones.
+        start: A start of your own (with `collapse` its class means), in place of random ones.
         tolerance: Gap at which the certificate holds.
         max_iterations: At most this many L-BFGS steps per start.
+        collapse: Search over one column per class; False for a column per sample, to see features collapse.
 
     Returns:
         Solution with W1, ..., WM, H1 (d_1, n), a trace of "objective" along the best start, and the certificate of
@@ -62,11 +63,11 @@ def solve_deep(
     check_count(max_iterations, "max_iterations")
     if not tolerance > 0:
         raise InputError("a tolerance above zero", got=repr(tolerance), remedy="Use 1e-9.")
-    coordinates = _Coordinates(problem)
+    coordinates = _Coordinates(problem, collapse)
     if start is not None:
         begins = [problem.point(start.weights, start.H)]
     else:
-        begins = (_moderate_start(problem, seed + i) for i in range(starts))
+        begins = (coordinates.start(seed + i) for i in range(starts))
     best = None
     for begin in begins:
         found = _search(problem, coordinates, begin, tolerance, max_iterations)
@@ -115,19 +116,33 @@ def explore_deep(
 
 
 class _Coordinates:
-    """One vector for a point with a column per class, scaled so that all factors have the same decay."""
+    """One vector for a point with a column per class, or per sample, scaled so that all factors have the same decay."""
 
-    def __init__(self, problem: DeepUnconstrainedFeatures) -> None:
+    def __init__(self, problem: DeepUnconstrainedFeatures, collapse: bool) -> None:
         self.problem = problem
-        counts = torch.tensor(problem.counts, dtype=torch.float64)
+        self.multiplicity = problem.columns(torch.empty(0, problem.classes if collapse else problem.samples))[0]
         mean = math.exp(sum(map(math.log, problem.decays)) / problem.factors)
         self.scales = [math.sqrt(mean / decay) for decay in problem.decays[:-1]]
-        self.scales.append((mean / problem.decays[-1] / counts).sqrt())
-        self.shapes = [*problem.shapes[:-1], (problem.widths[-1], problem.classes)]
+        self.scales.append((mean / problem.decays[-1] / self.multiplicity).sqrt())
+        self.shapes = [*problem.shapes[:-1], (problem.widths[-1], len(self.multiplicity))]
+
+    def start(self, seed: int) -> DeepPoint:
+        """Normal entries such that all factors have the same norm here, and logits are of the order of one."""
+        rank, factors = min(self.problem.classes, *self.problem.widths), self.problem.factors
+        # Balanced factors of unit logits have K singular values n^(1/2L) here. ReLU halves the variance that passes.
+        level = (self.problem.samples / self.problem.classes) ** (1 / (2 * factors))
+        level *= 1.0 if self.problem.linear else 2 ** ((self.problem.layers - 1) / (2 * factors))
+        draws = generator(seed)
+        parts = (torch.randn(shape, dtype=torch.float64, generator=draws) for shape in self.shapes)
+        return self.point(torch.cat([(part * level * math.sqrt(rank / part.numel())).flatten() for part in parts]))
 
     def vector(self, point: DeepPoint) -> Tensor:
-        """Coordinates of a point, at the class means of its features."""
-        factors = (*point.weights, class_means(self.problem, point.H))
+        """Coordinates of a point: at the class means of its features where there is a column per class."""
+        H = point.H
+        if H.shape[1] != len(self.multiplicity):
+            collapse = len(self.multiplicity) == self.problem.classes
+            H = class_means(self.problem, H) if collapse else H[:, self.problem.labels]
+        factors = (*point.weights, H)
         return torch.cat([(factor / scale).flatten() for factor, scale in zip(factors, self.scales, strict=True)])
 
     def point(self, vector: Tensor) -> DeepPoint:
@@ -156,19 +171,6 @@ def _disturbed(factor: Tensor, noise: float, draws: torch.Generator) -> Tensor:
     return factor + size * torch.randn(factor.shape, dtype=torch.float64, generator=draws)
 
 
-def _moderate_start(problem: DeepUnconstrainedFeatures, seed: int) -> DeepPoint:
-    """Normal entries such that all factors have equal shares of the decay term and logits are of the order of one."""
-    sizes = [math.prod(shape) for shape in (*problem.shapes[:-1], (problem.widths[-1], problem.classes))]
-    rank = min(problem.classes, *problem.widths)
-    decays = [*problem.decays[:-1], problem.decays[-1] * problem.samples / problem.classes]
-    q = math.prod(decays) ** (1 / problem.factors)
-    # ReLU halves the variance of what passes.
-    gain = 1.0 if problem.linear else 2 ** ((problem.layers - 1) / (2 * problem.factors))
-    return problem.start(
-        seed=seed, scale=[gain * math.sqrt(q * rank / decay / size) for decay, size in zip(decays, sizes, strict=True)]
-    )
-
-
 def _search(
     problem: DeepUnconstrainedFeatures,
     coordinates: _Coordinates,
@@ -193,6 +195,7 @@ def _search(
         if taken >= budget or not values[-1] < values[-2] * (1 - 1e-12):
             break
     trace.record(taken, {"objective": values[-1]})
-    means = coordinates.point(vector)
-    point = DeepPoint(means.weights, means.H[:, problem.labels])
+    point = coordinates.point(vector)
+    if point.H.shape[1] != problem.samples:
+        point = DeepPoint(point.weights, point.H[:, problem.labels])
     return described(problem, point, trace, tolerance, f"{taken} steps; raise max_iterations", spent=taken >= budget)

@@ -57,8 +57,9 @@ def solve_convex(
         max_iterations: At most this many proximal steps.
 
     Returns:
-        Solution with Z (k, k), b (k,), the trace of "objective", "gap" and "subgradient norm", and the certificate of
-        kind "dual gap". Its evidence has also the "rank" of Z: the model has the same minimum where d is at least that.
+        Solution with Z (k, k), b (k,), of mean zero where nothing determines its mean, the trace of "objective", "gap",
+        "subgradient norm" and "step length", and the certificate of kind "dual gap". Its evidence has also the "rank" of
+        Z: the model has the same minimum where d is at least that.
 
     Raises:
         InputError: A loss that is not convex, a tolerance or a number of iterations that is not above zero.
@@ -149,6 +150,8 @@ class _Program:
             max_iterations=max_iterations,
         )
         certificate, bias = self.certificate(found.x), self.balanced(found.x).b
+        if self.problem.bias == "free" and self.problem.loss.shift_invariant:
+            bias = bias - bias.mean()
         variables = {"Z": found.x / self.root, "b": bias}
         return Solution(found.status, certificate.evidence["value"], variables, found.trace, certificate)
 
