@@ -196,6 +196,23 @@ def test_the_subgradient_tells_how_exact_the_point_is():
     assert float(slope[~used].abs().max()) <= lasso.tau + 1e-10
 
 
+def test_without_a_penalty_the_subgradient_is_the_gradient():
+    lasso = Regression(samples=60, atoms=20)
+    plain = accelerated_proximal_gradient(
+        lasso.smooth,
+        lambda v, step: (v, 0.0),
+        torch.zeros(20, dtype=torch.float64),
+        gap=lambda x: float(torch.linalg.vector_norm(lasso.smooth(x)[1])),
+        step=1 / lasso.smoothness,
+        tolerance=1e-3,
+        every=1,
+    )
+    assert plain.status.converged
+    assert len(plain.trace) > 5
+    # Differences of gradients of order 1e2 to begin with.
+    assert plain.trace["subgradient norm"] == pytest.approx(plain.trace["gap"], rel=1e-9, abs=1e-11)
+
+
 def test_it_works_on_matrices_of_float32():
     goal = draw(4, 3).float()
     best, norm = singular_value_threshold(goal, 0.5)
@@ -247,8 +264,12 @@ def test_values_that_are_no_numbers_end_as_diverged(last):
         value, slope = lasso.smooth(x)
         return (value, slope) if len(seen) < last else (math.nan, math.nan * slope)
 
+    def prox(v, step):
+        assert not v.isnan().any()  # a decomposition would not end
+        return lasso.prox(v, step)
+
     start = torch.zeros(50, dtype=torch.float64)
-    found = accelerated_proximal_gradient(broken, lasso.prox, start, gap=lasso.gap, step=1e-3)
+    found = accelerated_proximal_gradient(broken, prox, start, gap=lasso.gap, step=1e-3)
     assert found.status.outcome == "diverged"
     assert not found.certificate.holds
 

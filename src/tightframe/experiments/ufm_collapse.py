@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import torch
-from torch import Tensor
-
-from tightframe.core.errors import DegenerateError
-from tightframe.core.solution import Solution
 from tightframe.experiments.catalog import entry
+from tightframe.experiments.regimes import Row, agreement, solve_crowd, solve_regime, worst
 from tightframe.experiments.study import Findings, Study, Sweep
-from tightframe.geometry.coherence import coherence, cosine_bound, largest_cosine, welch_bound
-from tightframe.runs.record import Cell, Claim, Panel, table_of
-from tightframe.ufm.dynamics import collapse_metrics
-from tightframe.ufm.model import UnconstrainedFeatures
-from tightframe.ufm.optima import Optimum, optimum
-from tightframe.ufm.solvers import solve
+from tightframe.runs.record import Claim, Panel, table_of
 
 _SOURCE = "Q21 and L4, global optimality; theorem 3.1 of Zhu et al. 2021 and of Zhou et al. 2022"
 _SQUARED = "TB, theorems 3.1 and 3.2, and the regularised bias between them"
 _BEYOND = "beyond the sources, which need d >= K - 1"
 # What the ledger asks of objectives and of metrics.
 _EXACT, _COLLAPSED = 1e-9, 1e-6
-# Gap at which descent stops: distances go with its square root.
-_TOLERANCE = 1e-13
-# Metrics that a frame brings to zero. Those of the simplex see centred means, so that an orthogonal frame passes too.
-_ZERO = {
-    "simplex ETF": ("NC1", "NC2 features", "NC2 classifier", "NC3", "NC3 Tirer-Bruna"),
-    "orthogonal frame": ("NC1", "NC2 features OF", "NC3 OF", "NC3 Tirer-Bruna"),
-    "between": ("NC1", "NC2 features", "NC3 Tirer-Bruna"),
-    "projection": ("NC1", "NC3 Tirer-Bruna"),
-}
-
-Row = Mapping[str, Cell]
 
 
 @dataclass(frozen=True)
@@ -88,178 +67,196 @@ PRESETS = {
 def investigate(config: Config, sweep: Sweep) -> Findings:
     """Every loss with every bias at every size, and then with fewer dimensions than the frame needs."""
     cells = list(product(config.losses, config.biases, config.sizes, config.strengths))
-    solved = sweep(solved_cell, cells)
-    rows = [found["row"] for found in solved]
-    places = product(config.crowded_losses, config.crowded_biases, config.crowded)
-    crowded = sweep(
-        crowded_cell,
-        [
-            (loss, bias, K, d, config.crowded_strength, config.starts)
-            for loss, bias, K in places
-            for d in range(2, K + 1)
-        ],
-    )
-    few = [found["row"] for found in crowded]
-    first = (config.sizes[0], config.strengths[0])
+    solved = sweep(solve_regime, cells)
+    places = [
+        (loss, bias, classes, features, config.crowded_strength, config.starts)
+        for loss, bias, classes in product(config.crowded_losses, config.crowded_biases, config.crowded)
+        for features in range(2, classes + 1)
+    ]
+    crowded = sweep(solve_crowd, places)
+    rows, few = ([found["row"] for found in results] for results in (solved, crowded))
+    first = [found for cell, found in zip(cells, solved, strict=True) if cell[2:] == cells[0][2:]]
     tables = {
         "solutions": table_of(rows),
-        "agreement": table_of(_agreement(rows)),
-        "frames": table_of([line for found in solved if found["at"] == first for line in found["frames"]]),
-        "logits": table_of([line for found in solved if found["at"] == first for line in found["logits"]]),
+        "agreement": table_of(agreement(rows)),
+        "frames": table_of([line for found in first for line in found["frames"]]),
+        "logits": table_of([line for found in first for line in found["logits"]]),
         "few dimensions": table_of(few),
         "in the plane": table_of([line for found in crowded for line in found["plane"]]),
     }
-    claims = [*_grid_claims(rows), *_crowded_claims(few)]
+    by_loss = {loss: [row for cell, row in zip(cells, rows, strict=True) if cell[0] == loss] for loss in config.losses}
+    claims = [claim for loss, mine in by_loss.items() for claim in _grid_claims(loss, mine)] + _crowded_claims(few)
     return Findings(tuple(claims), _answer(rows, few), tables, _panels(config))
 
 
-def solved_cell(item: tuple[str, str | float, tuple[int, int, int], float]) -> dict[str, object]:
-    """A random start solved, beside the closed form."""
-    loss, bias, (classes, features, per_class), strength = item
-    problem = _model(loss, bias, classes, features, per_class, strength)
-    best, solution = optimum(problem), solve(problem, seed=classes + features, tolerance=_TOLERANCE)
-    logits = solution.W @ solution.H[:, ::per_class]
-    b = solution.b - (solution.b.mean() if bias == "free" and problem.loss.shift_invariant else 0)
-    found, along = _shape(logits)
-    metrics = collapse_metrics(solution, problem.labels) if found != "zero" else {}
-    collapse = [metrics[name] for name in _ZERO.get(found, ()) if name in metrics]
-    where = {"loss": problem.loss.name, "bias": _name(bias)}
-    predicted_frame, predicted_along = _shape(best.logits) if best.known else ("none known", None)
-    row = {
-        **where,
-        "K": classes,
-        "d": features,
-        "n": per_class,
-        "c": strength,
-        "predicted frame": predicted_frame,
-        "found frame": found,
-        "value": solution.objective,
-        "value error": abs(solution.objective - best.value) if best.known else None,
-        "gap": solution.certificate.gap,
-        "logits error": float((logits - best.logits).abs().max()) if best.known and best.unique else None,
-        "worst metric": max(collapse, default=0.0),
-        **{name: metrics.get(name) for name in ("NC1", "NC2 features", "NC2 features OF", "NC3", "NC3 OF")},
-        "bias norm": float(b.norm()),
-        "bias error": float((b - best.bias).norm()) if best.known else None,
-        "status": solution.status.outcome,
+def _grid_claims(loss: str, rows: Sequence[Row]) -> list[Claim]:
+    """Of one loss, over all biases, sizes and strengths of which a closed form is known."""
+    rows = [row for row in rows if row["predicted frame"] != "none known"]
+    squared = loss == "mse"
+    stated = {
+        "objective": ("objective less its closed form", worst(rows, "objective error"), _EXACT),
+        "gap": ("certified gap", worst(rows, "gap"), _EXACT),
+        "frame": (
+            "solutions of another frame than the closed form's",
+            float(sum(row["found frame"] != row["predicted frame"] for row in rows)),
+            0.0,
+        ),
+        "collapse": ("NC1, NC2 and NC3 of the frame, the largest", worst(rows, "worst metric"), _COLLAPSED),
+        "bias": (
+            "b less its closed form, the largest entry"
+            if squared
+            else "b = 0 (free: up to a constant), the largest |b|",
+            worst(rows, "bias error" if squared else "bias norm"),
+            _COLLAPSED,
+        ),
     }
-    shapes = {"closed form": predicted_along, "found": along}
-    return {
-        "at": item[2:],
-        "row": row,
-        "frames": [{**where, "of": of, "along the ones": value} for of, value in shapes.items()],
-        "logits": _entries(logits / logits.abs().max().clamp(min=1e-300), ", ".join(where.values())),
+    sizes = ", ".join(map(str, sorted({(row["K"], row["d"]) for row in rows})))
+    return [
+        Claim(
+            id=f"N1.{loss}.{key}",
+            statement=f"{rows[0]['loss']}: {what}, whatever the bias",
+            source=_SQUARED if squared else _SOURCE,
+            expected=0.0,
+            observed=observed,
+            tolerance=tolerance,
+            note=f"{len(rows)} models with a closed form, (K, d) = {sizes}",
+        )
+        for key, (what, observed, tolerance) in stated.items()
+    ]
+
+
+def _crowded_claims(rows: Sequence[Row]) -> list[Claim]:
+    below, enough = ([row for row in rows if (row["d"] < row["K"] - 1) is few] for few in (True, False))
+    directed = [row for row in below if row["largest cosine"] is not None]
+    even = [row for row in directed if row["bias"] == "none"]
+    over = [row | {"over": row["largest cosine"] - row["bound"]} for row in directed]
+    plane = [row for row in over if row["d"] == 2 and row["bias"] == "none"]
+    half = [row for row in over if 2 * row["d"] == row["K"]]
+    petersen = [abs(row["largest cosine"] - 1 / 6) for row in even if (row["K"], row["d"]) == (10, 4)]
+    stated = {
+        "enough": ("certified gap from d = K - 1 on", worst(enough, "gap"), "<=", 0.0, _EXACT),
+        "gap": (
+            "least distance of the best point found from the convex bound where d < K - 1",
+            min((row["gap"] for row in below), default=None),
+            ">=",
+            _COLLAPSED,
+            0.0,
+        ),
+        "bound": (
+            "largest cosine of classifiers less the least possible",
+            min((row["over"] for row in over), default=None),
+            ">=",
+            0.0,
+            _EXACT,
+        ),
+        "polygon": ("largest cosine less cos(2 pi/K), d = 2, no bias", worst(plane, "over"), "<=", 0.0, _COLLAPSED),
+        "orthoplex": ("largest cosine, d = K/2", worst(half, "largest cosine"), "<=", 0.0, _COLLAPSED),
+        "Petersen": (
+            "largest cosine less 1/6, K = 10, d = 4, no bias: the best spherical code [bachoc2009optimality]",
+            max(petersen, default=None),
+            "<=",
+            0.0,
+            _COLLAPSED,
+        ),
     }
+    return [
+        Claim(
+            id=f"N1.below.{key}",
+            statement=f"Fewer dimensions: {what}",
+            source=_SOURCE if key == "enough" else _BEYOND,
+            expected=expected,
+            observed=observed,
+            relation=relation,
+            tolerance=tolerance,
+            note=f"{len(rows)} models, the lowest of several starts of each"
+            if observed is not None
+            else "not among K, d",
+        )
+        for key, (what, observed, relation, expected, tolerance) in stated.items()
+    ]
 
 
-def crowded_cell(item: tuple[str, str, int, int, float, int]) -> dict[str, object]:
-    """The lowest of several starts where the frame may not fit, one sample per class."""
-    loss, bias, classes, features, strength, starts = item
-    problem = _model(loss, bias, classes, features, 1, strength)
-    solutions = [solve(problem, seed=seed, tolerance=1e-11, max_iterations=5000) for seed in range(starts)]
-    best = min(solutions, key=lambda solution: solution.objective)
-    lowest = sum(s.objective <= best.objective + 1e-8 * abs(best.objective) for s in solutions)
-    lengths = torch.linalg.vector_norm(best.W, dim=1)
-    row = {
-        "loss": problem.loss.name,
-        "bias": _name(bias),
-        "K": classes,
-        "d": features,
-        "c": strength,
-        "value": best.objective,
-        "gap": best.certificate.gap,
-        "gap drawn": max(best.certificate.gap, 1e-16),
-        "gradient norm": best.certificate.evidence["gradient norm"],
-        "share of starts": lowest / starts,
-        "largest cosine": _defined(largest_cosine, best.W),
-        "cosine bound": cosine_bound(classes, features),
-        "coherence": _defined(coherence, best.W),
-        "Welch bound": welch_bound(classes, features),
-        "shortest over longest": float(lengths.min() / lengths.max()),
-    }
-    return {"row": row, "plane": _plane(best, f"{problem.loss.name}, bias {_name(bias)}") if features == 2 else []}
-
-
-def _model(
-    loss: str, bias: str | float, classes: int, features: int, per_class: int, strength: float
-) -> UnconstrainedFeatures:
-    # Decays for which classifier rows and features come out of equal length.
-    root = per_class**0.5
-    decay = strength / (classes * root)
-    return UnconstrainedFeatures(
-        classes=classes,
-        features=features,
-        per_class=per_class,
-        loss=loss,
-        weight_decay=(decay * root, decay / root),
-        bias=bias,
+def _answer(rows: Sequence[Row], few: Sequence[Row]) -> str:
+    known = [row for row in rows if row["objective error"] is not None]
+    spurious = [row for row in few if row["share of starts"] < 1 and row["d"] < row["K"] - 1]
+    crowded = sum(row["d"] < row["K"] - 1 for row in few)
+    unmatched = sum(row["found frame"] != row["predicted frame"] for row in known)
+    verdict = "Yes" if not unmatched else f"Not in {unmatched} cases"
+    return (
+        f"{verdict}: {len(known)} solutions from random starts have the frame, the bias and, to "
+        f"{worst(known, 'objective error'):.0e}, the objective of the closed form, and are certified to "
+        f"{worst(known, 'gap'):.0e}. With d < K - 1 the convex bound is not reached, and in {len(spurious)} of "
+        f"{crowded} models some starts end higher than others. Without a bias the classes then spread over directions: "
+        "regular polygons for d = 2, orthoplexes for d = K/2."
     )
 
 
-def _shape(logits: Tensor) -> tuple[str, float | None]:
-    """Which frame W Hbar belongs to, and, for a (I - J/K) + m J/K, the ratio m/a."""
-    classes, size = len(logits), float(torch.linalg.matrix_norm(logits))
-    if size < _COLLAPSED:
-        return "zero", None
-    m = float(logits.sum()) / classes
-    a = (float(logits.trace()) - m) / (classes - 1)
-    eye, ones = torch.eye(classes, dtype=torch.float64), torch.full((classes, classes), 1 / classes).to(logits)
-    if float(torch.linalg.matrix_norm(logits - a * (eye - ones) - m * ones)) < _COLLAPSED * size:
-        frame = {0: "simplex ETF", 1: "orthogonal frame"}.get(round(m / a, 5), "between")
-        return frame, m / a
-    values = torch.linalg.eigvalsh((logits + logits.T) / 2)
-    flat = torch.minimum(values.abs(), (values - values[-1]).abs()).max() < _COLLAPSED * size
-    symmetric = torch.linalg.matrix_norm(logits - logits.T) < _COLLAPSED * size
-    return ("projection" if bool(flat & symmetric) else "other"), None
-
-
-def _defined(measure, rows: Tensor) -> float | None:
-    """A measure of directions, or None where a row is as good as zero."""
-    lengths = torch.linalg.vector_norm(rows, dim=1)
-    if float(lengths.min()) <= _COLLAPSED * float(lengths.max()):
-        return None
-    try:
-        return measure(rows)
-    except DegenerateError:
-        return None
-
-
-def _plane(solution: Solution, name: str) -> list[Row]:
-    """Features in the plane, turned so that the first class lies on the first axis."""
-    angle = math.atan2(float(solution.H[1, 0]), float(solution.H[0, 0]))
-    turn = torch.tensor(
-        [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], dtype=torch.float64
+def _panels(config: Config) -> tuple[Panel, ...]:
+    classes, largest = config.sizes[0][0], max(config.crowded)
+    few = {"table": "few dimensions", "x": "d", "color": "loss", "facet": "bias", "where": {"K": largest}}
+    return (
+        Panel(
+            kind="matrix",
+            title="Digits to which theory and solutions agree",
+            caption="-log10 of the worst error over all sizes and strengths: objective and logits against the closed "
+            "form, dual gap, largest metric of collapse, and bias.",
+            table="agreement",
+            x="quantity",
+            y="loss and bias",
+            value="digits",
+        ),
+        Panel(
+            kind="matrix",
+            title="Which frame, for every loss and every bias",
+            caption="Eigenvalue of W Hbar on the ones over that across them. 0: a simplex ETF. 1: an orthogonal frame. "
+            "Only squared error sees the bias.",
+            table="frames",
+            x="bias",
+            y="loss",
+            value="m/a",
+            facet="of",
+        ),
+        Panel(
+            kind="matrix",
+            title=f"Logits of {classes} classes",
+            caption="W Hbar as found, over its largest entry. The losses of differences agree in everything but scale.",
+            table="logits",
+            x="class",
+            y="output",
+            value="logit",
+            facet="model",
+        ),
+        Panel(
+            kind="scatter",
+            title=f"How near {largest} classifiers come in d dimensions",
+            caption="Largest cosine between rows of W. Dashes: what no directions are below (simplex up to d = K - 1, "
+            "then Rankin's zero, then disjoint caps). Missing where a class has its row at zero.",
+            y="largest cosine",
+            reference="bound",
+            **few,
+        ),
+        Panel(
+            kind="curves",
+            title="What too few dimensions cost",
+            caption="Objective of the best point found above the bound of the convex program, which is the minimum "
+            "from d = K - 1 on (rounding is drawn as 1e-16).",
+            y="gap, at least 1e-16",
+            y_scale="log",
+            **few,
+        ),
+        Panel(
+            kind="scatter",
+            title=f"{largest} classes in the plane",
+            caption="Features of the best point found, d = 2. Without a bias a regular polygon. A free bias lets some "
+            "classes stay inside.",
+            table="in the plane",
+            x="x",
+            y="y",
+            color="class",
+            facet="model",
+            where={"K": largest},
+        ),
     )
-    return [
-        {"model": name, "K": solution.H.shape[1], "class": str(k), "x": round(x, 5), "y": round(y, 5)}
-        for k, (x, y) in enumerate((turn @ solution.H).T.tolist())
-    ]
 
 
-def _entries(matrix: Tensor, name: str) -> list[Row]:
-    return [
-        {"model": name, "output": str(i), "class": str(j), "logit": round(value, 6)}
-        for i, line in enumerate(matrix.tolist())
-        for j, value in enumerate(line)
-    ]
-
-
-def _agreement(rows: Sequence[Row]) -> list[Row]:
-    """Digits to which theory and solutions agree, per loss and bias: the worst of all sizes."""
-    columns = {"objective": "value error", "gap": "gap", "logits": "logits error", "NC": "worst metric"}
-    columns["bias"] = "bias error"
-    return [
-        {"loss and bias": f"{loss}, {bias}", "quantity": quantity, "digits": min(16.0, -math.log10(max(worst, 1e-16)))}
-        for loss, bias in dict.fromkeys((row["loss"], row["bias"]) for row in rows)
-        for quantity, column in columns.items()
-        for worst in [_worst([r for r in rows if (r["loss"], r["bias"]) == (loss, bias)], column)]
-        if worst is not None
-    ]
-
-
-def _worst(rows: Sequence[Row], column: str) -> float | None:
-    return max((abs(row[column]) for row in rows if row[column] is not None), default=None)
-
-
-def _name(bias: str | float) -> str:
-    return bias if isinstance(bias, str) else f"{bias:g}"
+EXPERIMENT = Study(entry("ufm-collapse"), PRESETS, investigate)

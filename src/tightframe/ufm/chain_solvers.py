@@ -108,8 +108,8 @@ def explore_deep(
     trace.record(0, {"objective": best.objective})
     for taken in range(1, rounds + 1):
         point = problem.point_of(best)
-        *weights, H = (_disturbed(factor, noise, draws) for factor in (*point.weights, class_means(problem, point.H)))
-        found = solve_deep(problem, start=DeepPoint(tuple(weights), H), max_iterations=max_iterations)
+        begin = disturbed(DeepPoint(point.weights, class_means(problem, point.H)), noise, draws=draws)
+        found = solve_deep(problem, start=begin, max_iterations=max_iterations)
         best = found if found.objective < best.objective else best
         trace.record(taken, {"objective": best.objective})
     return replace(best, trace=trace)
@@ -166,9 +166,13 @@ def class_means(problem: DeepUnconstrainedFeatures, H: Tensor) -> Tensor:
     return H.new_zeros(len(H), problem.classes).index_add_(1, problem.labels, H) / counts
 
 
-def _disturbed(factor: Tensor, noise: float, draws: torch.Generator) -> Tensor:
-    size = noise * float(factor.square().mean().sqrt())
-    return factor + size * torch.randn(factor.shape, dtype=torch.float64, generator=draws)
+def disturbed(point: DeepPoint, noise: float, *, draws: torch.Generator) -> DeepPoint:
+    """The point with normal noise added, its standard deviation relative to the entries of every factor."""
+    *weights, H = (
+        factor + noise * factor.square().mean().sqrt() * torch.randn(factor.shape, dtype=torch.float64, generator=draws)
+        for factor in point.factors
+    )
+    return DeepPoint(tuple(weights), H)
 
 
 def _search(

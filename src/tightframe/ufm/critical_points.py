@@ -67,8 +67,8 @@ def symmetric_point(
     if rank == 0:
         origin = best_bias(start.moved(torch.zeros_like(start.A), torch.zeros_like(start.B), torch.zeros_like(start.b)))
         return classify(problem, origin.point)
-    normal = torch.randn(problem.features, rank, dtype=torch.float64, generator=generator(seed))
-    Q = torch.linalg.qr(normal).Q
+    normal = torch.randn(problem.features, problem.features, dtype=torch.float64, generator=generator(seed))
+    Q = torch.linalg.qr(normal).Q[:, :rank]
     whole, small = Landscape(start), Landscape(start.moved(P.T @ start.A @ Q, Q.T @ start.B @ P, P.T @ start.b))
 
     def embed(vector: Vector) -> Vector:
@@ -88,6 +88,26 @@ def symmetric_point(
         lambda v: value(v)[1], lambda v, direction: restrict(whole.product(embed(v), embed(direction))), reached
     )
     return classify(problem, whole.at(embed(polished)).point)
+
+
+def reductions(problem: UnconstrainedFeatures) -> dict[str, dict[str, object]]:
+    """Arguments of `symmetric_point` by name: the origin, all ranks below that of the simplex, merged classes.
+
+    Example:
+        >>> from tightframe.ufm import UnconstrainedFeatures
+        >>> list(reductions(UnconstrainedFeatures(classes=4, features=2)))
+        ['origin', 'rank 1', 'two classes merged', 'two halves merged', 'all but one merged']
+    """
+    classes = problem.classes
+    named = {f"rank {r}" if r else "origin": {"rank": r} for r in range(min(problem.features, classes - 1))}
+    alike = max(([k for k in range(classes) if problem.counts[k] == n] for n in problem.counts), key=len)
+    if len(alike) > 1:
+        named["two classes merged"] = {"groups": [alike[:2]]}
+    if problem.balanced and classes > 2:
+        half = classes // 2
+        named["two halves merged"] = {"groups": [range(half), range(half, classes)]}
+        named["all but one merged"] = {"groups": [range(1, classes)]}
+    return named
 
 
 def newton_point(
