@@ -113,13 +113,16 @@ def test_every_exported_name_resolves():
         _ = tightframe.nothing_of_this_name
 
 
-def test_type_checkers_see_the_exported_names():
+@pytest.mark.parametrize("package", [tightframe, tightframe.ufm], ids=lambda package: package.__name__)
+def test_type_checkers_see_the_exported_names(package):
     """The names under TYPE_CHECKING, those imported on first use and `__all__` are one list."""
-    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
     guarded = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {alias.name for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert seen == set(tightframe.__all__) == set(tightframe._HOMES)
-    assert list(tightframe.__all__) == sorted(tightframe.__all__)
+    assert seen == set(package.__all__) == set(package._HOMES)
+    assert list(package.__all__) == sorted(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
 
 
 @pytest.mark.parametrize("code", ["import tightframe", "from tightframe.cli.main import main; main(['list'])"])
@@ -190,5 +193,5 @@ def test_every_claim_of_the_ledger_has_one_experiment():
     claims = [claim for entry in catalog.ENTRIES for claim in entry.claims]
     assert sorted(claims) == sorted(LEDGER | BEYOND)
     names = {entry.name.replace("-", "_") for entry in catalog.ENTRIES}
-    others = {"__init__", "base", "catalog", "settings", "study"}
+    others = {"__init__", "base", "catalog", "settings", "study", "chains", "programs", "regimes"}
     assert names == {path.stem for path in (SOURCE / "experiments").glob("*.py")} - others

@@ -9,7 +9,8 @@ import torch
 from scipy.optimize import minimize
 
 from tightframe.core.rng import generator
-from tightframe.ufm.losses import CrossEntropy, Focal, Loss, SquaredError, named_loss
+from tightframe.ufm.loss import Loss
+from tightframe.ufm.losses import CrossEntropy, Focal, SquaredError, named_loss
 
 
 def subclasses(of: type) -> list[type]:

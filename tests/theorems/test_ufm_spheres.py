@@ -10,7 +10,7 @@ import torch
 from tightframe.geometry.frames import ideal_gram
 from tightframe.optimize.curvature import dense_matrix
 from tightframe.ufm.normalized import NormalizedFeatures, SphereForm
-from tightframe.ufm.normalized_landscape import classify, negative_curvature
+from tightframe.ufm.normalized_landscape import classify_normalized, negative_curvature
 from tightframe.ufm.normalized_optima import proven_temperature
 from tightframe.ufm.normalized_saddles import nearby_critical_point, opposite_features, single_classifier
 from tightframe.ufm.normalized_solvers import solve_normalized
@@ -46,7 +46,7 @@ def test_critical_points_of_all_kinds_are_strict_saddles(classes, features):
             problem = model(classes, features, temperature, 2)
             found = nearby_critical_point(problem, seed=seed)
             if found.status.converged:
-                point = classify(problem, found.W, found.H)
+                point = classify_normalized(problem, found.W, found.H)
                 assert point.kind in ("strict saddle", "global")
                 constructions.add(point.construction)
     assert constructions
@@ -95,7 +95,7 @@ def test_one_dimension_less_has_local_minima_beyond_a_temperature(temperature, m
     # One dimension more, and there is a way down.
     wider = model(3, 3, temperature, 200)
     lifted = opposite_features(wider, 1)
-    assert classify(wider, lifted.W, lifted.H).kind == "strict saddle"
+    assert classify_normalized(wider, lifted.W, lifted.H).kind == "strict saddle"
 
 
 def test_the_curvature_that_holds_a_feature_is_its_formula():

@@ -11,7 +11,8 @@ from tightframe.core.rng import generator
 from tightframe.ufm import UnconstrainedFeatures, solve
 from tightframe.ufm.critical_points import newton_point, symmetric_point
 from tightframe.ufm.landscape import CriticalPoint, Landscape, classify
-from tightframe.ufm.model import NormalForm, Point
+from tightframe.ufm.model import Point
+from tightframe.ufm.normal_form import NormalForm
 
 CONVEX, LOSSES, BIASES = ("ce", "ls", "mse"), ("ce", "ls", "focal", "mse"), ("none", "free", 0.02)
 BUILT = ({"rank": 0}, {"rank": 1}, {"rank": 2}, {"groups": [(1, 2)]}, {"rank": 1, "groups": [(1, 2)]})

@@ -152,6 +152,20 @@ def test_a_tolerance_below_rounding_stalls_at_the_minimum(method):
     assert found.objective == pytest.approx(2.5 * float(torch.linalg.eigvalsh(matrix)[0]), abs=1e-12)
 
 
+def test_a_gradient_that_points_the_wrong_way_ends_soon():
+    calls = []
+    value, gradient, product = quotient(symmetric(6))
+    found = minimize_on_spheres(
+        lambda X: calls.append(1) or value(X),
+        lambda X: [-part for part in gradient(X)],
+        product,
+        {"X": random_columns(6, 2, seed=0)},
+        max_iterations=5000,
+    )
+    assert found.status.outcome == "stalled"
+    assert len(calls) < 500
+
+
 def test_an_objective_that_stops_being_a_number_is_told():
     calls = []
 

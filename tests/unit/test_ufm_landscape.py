@@ -12,7 +12,8 @@ from tightframe.core.rng import generator
 from tightframe.ufm import UnconstrainedFeatures, optimum, solve
 from tightframe.ufm.critical_points import symmetric_point
 from tightframe.ufm.landscape import Landscape, classify
-from tightframe.ufm.model import NormalForm, Point
+from tightframe.ufm.model import Point
+from tightframe.ufm.normal_form import NormalForm
 
 LOSSES = ("ce", "ls", "focal", "mse")
 BIASES = ("none", "free", 0.02)

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.ufm.losses import CrossEntropy, Focal, SquaredError, named_loss, one_hot
+from tightframe.ufm.loss import one_hot
+from tightframe.ufm.losses import CrossEntropy, Focal, SquaredError, named_loss
 
 
 def sample(classes, columns=50, *, scale=5.0, seed=0):

@@ -13,7 +13,8 @@ from torch.nn import functional
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.ufm.losses import CrossEntropy, Focal, SquaredError
-from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
+from tightframe.ufm.model import Point, UnconstrainedFeatures
+from tightframe.ufm.normal_form import NormalForm
 
 LOSSES = ["ce", "ls", "focal", "mse", SquaredError(5.0, 2.0)]
 BIASES = ["none", "free", 0.03]

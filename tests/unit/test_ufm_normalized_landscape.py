@@ -15,7 +15,7 @@ from tightframe.ufm.losses import CrossEntropy, Focal, SquaredError
 from tightframe.ufm.normalized import NormalizedFeatures, SphereForm
 from tightframe.ufm.normalized_landscape import (
     certify_normalized,
-    classify,
+    classify_normalized,
     dual_gap,
     negative_curvature,
     smallest_curvature,
@@ -60,7 +60,7 @@ def test_constructed_points_are_strict_saddles(name, temperature):
     problem, build = SADDLES[name]
     problem = model(problem.classes, problem.features, temperature, problem.counts[0])
     point = build(problem)
-    found = classify(problem, point.W, point.H)
+    found = classify_normalized(problem, point.W, point.H)
     # Gradients cancel up to rounding of terms of size tau.
     assert found.gradient_norm < 1e-14 * temperature * problem.samples
     assert found.kind == "strict saddle"
@@ -114,7 +114,7 @@ def test_the_inverse_classifier_has_the_curvature_of_its_feature():
 def test_the_optimum_is_global_and_rotations_are_its_only_flat_directions():
     problem = model(4, 3, 2.0)
     best = normalized_optimum(problem).point(seed=2)
-    found = classify(problem, best.W, best.H)
+    found = classify_normalized(problem, best.W, best.H)
     assert found.kind == "global"
     assert found.direction is None
     assert abs(found.smallest_eigenvalue) < 1e-14
@@ -127,8 +127,8 @@ def test_the_optimum_is_global_and_rotations_are_its_only_flat_directions():
 def test_a_point_that_is_not_critical_is_sent_down_its_gradient():
     problem = model()
     start = problem.start(seed=0)
-    found = classify(problem, start.W, start.H)
-    assert (found.kind, found.construction, found.direction.kind) == ("other", "gradient", "gradient")
+    found = classify_normalized(problem, start.W, start.H)
+    assert (found.kind, found.construction, found.direction.kind) == ("not critical", "gradient", "gradient")
     assert found.direction.slope == pytest.approx(-(found.gradient_norm**2), rel=1e-12)
 
 
@@ -137,7 +137,7 @@ def test_a_degenerate_point_is_neither():
     problem = model(2, 2, 3.0, 2)
     W = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     H = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, -1.0, 1.0, -1.0]], dtype=torch.float64)
-    found = classify(problem, W, H)
+    found = classify_normalized(problem, W, H)
     assert (found.kind, found.direction) == ("other", None)
     assert found.gradient_norm < 1e-15
     assert found.smallest_eigenvalue > -1e-15
@@ -199,8 +199,8 @@ def test_labels_reach_the_classification():
     problem, labels = model(3, 4, counts=2), torch.tensor([2, 0, 1, 1, 2, 0])
     best = normalized_optimum(problem).point()
     H = best.W.T[:, labels]
-    assert classify(problem, best.W, H, labels=labels).kind == "global"
-    assert classify(problem, best.W, H).kind == "other"
+    assert classify_normalized(problem, best.W, H, labels=labels).kind == "global"
+    assert classify_normalized(problem, best.W, H).kind == "not critical"
 
 
 def test_critical_points_near_random_starts_are_critical():
@@ -231,7 +231,7 @@ def test_way_down_finds_none_at_the_optimum():
         (lambda: opposite_features(model(), 4), "at most 3"),
         (lambda: opposite_features(model(), 0), "count"),
         (lambda: opposite_features(model(5, 3), 1), "dimensions"),
-        (lambda: classify(model(), torch.ones(4, 6), torch.ones(6, 12)), "unit norm"),
+        (lambda: classify_normalized(model(), torch.ones(4, 6), torch.ones(6, 12)), "unit norm"),
     ],
 )
 def test_bad_input_is_named(build, words):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.ufm.losses import CrossEntropy, Focal, Loss, SquaredError
+from tightframe.ufm.loss import Loss
+from tightframe.ufm.losses import CrossEntropy, Focal, SquaredError
 from tightframe.ufm.model import UnconstrainedFeatures
 from tightframe.ufm.optima import optimum
 

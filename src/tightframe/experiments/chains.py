@@ -1,4 +1,4 @@
-"""Linear chains of squared error, solved below and beyond the strength of decay at which all is zero."""
+"""Linear chains: about the strength of decay beyond which all is zero, and beside the simplex with cross-entropy."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from tightframe.runs.record import Claim, Panel
 from tightframe.ufm.chain_solvers import disturbed, solve_deep
 from tightframe.ufm.chains import deep_optimum
 from tightframe.ufm.extended import DeepUnconstrainedFeatures
+from tightframe.ufm.levels import ranks
 
 _EXACT = 1e-9
+_REMARK = "TB, section 4.1, remark on the choice of loss function"
 
 Row = Mapping[str, float | int | str | bool | None]
 
@@ -29,6 +31,18 @@ THRESHOLDS = Panel(
     y="singular value",
     color="factors",
     reference="predicted",
+)
+
+SIMPLEX = Panel(
+    kind="curves",
+    title="Cross-entropy without activation",
+    caption="Lowest objective found of linear chains over that of the best simplex ETF, which is optimal for two "
+    "factors. Below the dashed line the simplex is beaten.",
+    table="cross-entropy",
+    x="classes",
+    y="ratio",
+    color="factors",
+    reference="one",
 )
 
 
@@ -86,4 +100,34 @@ def threshold_claims(chains: Sequence[Row]) -> list[Claim]:
             note=f"{len(lowest)} chains below and beyond their threshold",
         )
         for key, (what, observed, tolerance) in stated.items()
+    ]
+
+
+def beside_simplex(item: tuple[int, int, int]) -> Row:
+    """The best point found of a linear chain with cross-entropy, beside the best simplex ETF."""
+    factors, classes, starts = item
+    shape = {"classes": classes, "widths": (classes,) * (factors - 1), "decays": (5e-3,) * factors}
+    problem = DeepUnconstrainedFeatures(**shape, loss="ce")
+    best, simplex = solve_deep(problem, starts=starts, max_iterations=2000), deep_optimum(problem).value
+    named = {"L": factors, "factors": f"{factors} factors", "classes": classes, "one": 1.0}
+    rank = ranks(problem, problem.point_of(best))[f"H{problem.layers}"]
+    return named | {"ratio": best.objective / simplex, "rank": rank, "rank of the simplex": classes - 1}
+
+
+def simplex_claims(linear: Sequence[Row]) -> list[Claim]:
+    """No point of two factors is below the simplex, a theorem; nor of three, a remark of the source."""
+    return [
+        Claim(
+            id=f"X1.cross-entropy.L{row['L']}.K{row['classes']}",
+            statement=f"{row['factors']}, linear, cross-entropy, {row['classes']} classes: lowest objective found over "
+            "that of the best simplex",
+            source=_REMARK if row["L"] > 2 else "zhu2021geometric, theorem 3.1",
+            expected=1.0,
+            observed=row["ratio"],
+            relation=">=",
+            tolerance=1e-9,
+            note=f"rank {row['rank']} where the simplex has {row['rank of the simplex']}",
+        )
+        for row in linear
+        if row["L"] <= 3
     ]

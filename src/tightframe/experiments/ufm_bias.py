@@ -97,7 +97,7 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
         **{f"features of {size} classes": table_of(rows) for (size, _), rows in zip(config.moving, films, strict=True)},
     }
     claims = [claim for found in descents for claim in found["claims"]] + _small_claims(swept, limits)
-    return Findings(tuple(claims), answer, tables, tuple(_panels(config)))
+    return Findings(tuple(claims), answer, tables, (*_PANELS, *_moving(config)))
 
 
 def descended(item: tuple[Config, str | float]) -> dict[str, Sequence]:
@@ -199,15 +199,62 @@ def _small_claims(swept: Sequence[Row], limits: Sequence[Row]) -> list[Claim]:
             expected=0.0,
             observed=max((abs(row[column]) for row in rows), default=None),
             tolerance=_EXACT,
-            note=f"largest of {len(rows)} models, c from {rows[0]['c']:.3g} to {rows[-1]['c']:.3g}",
+            note=f"largest of {len(rows)} models, c = {sorted({round(row['c'], 4) for row in rows})}",
         )
         for key, (what, column, rows, source) in stated.items()
     ]
 
 
-def _panels(config: Config) -> list[Panel]:
-    steps = {"kind": "curves", "x": "step", "x_scale": "log", "y_scale": "log"}
-    moving = [
+_STEPS = {"kind": "curves", "x": "step", "x_scale": "log", "y_scale": "log"}
+_PANELS = (
+    Panel(
+        title="Objective above its minimum",
+        caption="Plain gradient descent. First the logits are fitted; then features orthogonal to the classifier, "
+        "which the loss does not see, decay at the rate 2 |log(1 - step lambda_H)| of the dashed line.",
+        table="excess",
+        y="excess",
+        color="bias",
+        reference="slowest mode",
+        **_STEPS | {"x_scale": "linear"},
+    ),
+    Panel(
+        title="Collapse metrics of the descent",
+        caption="Without a bias both frames are reached, for a centred orthogonal frame is a simplex. With a bias "
+        "the distance to the orthogonal frame stays, at the value of the closed form.",
+        table="metrics",
+        y="value",
+        color="metric",
+        facet="bias",
+        **_STEPS,
+    ),
+    Panel(
+        kind="scatter",
+        title="From simplex to orthogonal frame",
+        caption="Eigenvalues of W Hbar across and along the vector of ones, found; as lines 1 - c and "
+        "max(0, 1 - c (1 + 1/lambda_b)). Equal: an orthogonal frame. Zero along the ones: a simplex.",
+        table="coefficients",
+        x="bias decay",
+        y="eigenvalue",
+        color="part",
+        facet="model",
+        reference="predicted",
+        x_scale="log",
+    ),
+    Panel(
+        kind="scatter",
+        title="Beyond c = 1 all is zero",
+        caption="Eigenvalue of W Hbar across the ones against c = K sqrt(n lambda_W lambda_H); the line is 1 - c.",
+        table="thresholds",
+        x="c",
+        y="scale",
+        facet="bias",
+        reference="predicted scale",
+    ),
+)
+
+
+def _moving(config: Config) -> list[Panel]:
+    return [
         Panel(
             kind="motion",
             title=f"{size} classes moving to the simplex",
@@ -222,52 +269,6 @@ def _panels(config: Config) -> list[Panel]:
             shape="kind",
         )
         for size, _ in config.moving
-    ]
-    return [
-        Panel(
-            title="Objective above its minimum",
-            caption="Plain gradient descent. First the logits are fitted; then features orthogonal to the classifier, "
-            "which the loss does not see, decay at the rate 2 |log(1 - step lambda_H)| of the dashed line.",
-            table="excess",
-            y="excess",
-            color="bias",
-            reference="slowest mode",
-            **steps | {"x_scale": "linear"},
-        ),
-        Panel(
-            title="Collapse metrics of the descent",
-            caption="Without a bias both frames are reached, for a centred orthogonal frame is a simplex. With a bias "
-            "the distance to the orthogonal frame stays, at the value of the closed form.",
-            table="metrics",
-            y="value",
-            color="metric",
-            facet="bias",
-            **steps,
-        ),
-        Panel(
-            kind="scatter",
-            title="From simplex to orthogonal frame",
-            caption="Eigenvalues of W Hbar across and along the vector of ones, found; as lines 1 - c and "
-            "max(0, 1 - c (1 + 1/lambda_b)). Equal: an orthogonal frame. Zero along the ones: a simplex.",
-            table="coefficients",
-            x="bias decay",
-            y="eigenvalue",
-            color="part",
-            facet="model",
-            reference="predicted",
-            x_scale="log",
-        ),
-        Panel(
-            kind="scatter",
-            title="Beyond c = 1 all is zero",
-            caption="Eigenvalue of W Hbar across the ones against c = K sqrt(n lambda_W lambda_H); the line is 1 - c.",
-            table="thresholds",
-            x="c",
-            y="scale",
-            facet="bias",
-            reference="predicted scale",
-        ),
-        *moving,
     ]
 
 

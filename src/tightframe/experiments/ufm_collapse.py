@@ -187,13 +187,13 @@ def _answer(rows: Sequence[Row], few: Sequence[Row]) -> str:
         f"{worst(known, 'objective error'):.0e}, the objective of the closed form, and are certified to "
         f"{worst(known, 'gap'):.0e}. With d < K - 1 the convex bound is not reached, and in {len(spurious)} of "
         f"{crowded} models some starts end higher than others. Without a bias the classes then spread over directions: "
-        "regular polygons for d = 2, orthoplexes for d = K/2."
+        "regular polygons for d = 2, orthoplexes for d = K/2. A free bias lets some of them stay inside."
     )
 
 
 def _panels(config: Config) -> tuple[Panel, ...]:
     classes, largest = config.sizes[0][0], max(config.crowded)
-    few = {"table": "few dimensions", "x": "d", "color": "loss", "facet": "bias", "where": {"K": largest}}
+    few = {"table": "few dimensions", "x": "d", "color": "loss", "facet": "regime", "where": {"K": largest}}
     return (
         Panel(
             kind="matrix",
@@ -201,9 +201,10 @@ def _panels(config: Config) -> tuple[Panel, ...]:
             caption="-log10 of the worst error over all sizes and strengths: objective and logits against the closed "
             "form, dual gap, largest metric of collapse, and bias.",
             table="agreement",
-            x="quantity",
-            y="loss and bias",
+            x="bias",
+            y="loss",
             value="digits",
+            facet="quantity",
         ),
         Panel(
             kind="matrix",
@@ -247,8 +248,8 @@ def _panels(config: Config) -> tuple[Panel, ...]:
         Panel(
             kind="scatter",
             title=f"{largest} classes in the plane",
-            caption="Features of the best point found, d = 2. Without a bias a regular polygon. A free bias lets some "
-            "classes stay inside.",
+            caption="Features of the best point found, d = 2, in units of the longest. Without a bias a regular "
+            "polygon. A free bias lets some classes stay inside.",
             table="in the plane",
             x="x",
             y="y",

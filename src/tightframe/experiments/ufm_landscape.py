@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from tightframe.experiments.catalog import entry
 from tightframe.experiments.study import Findings, Study, Sweep
 from tightframe.runs.record import Claim, Panel, table_of
-from tightframe.ufm.critical_points import newton_point, reductions, symmetric_point
+from tightframe.ufm.critical_points import reductions, survey, symmetric_point
 from tightframe.ufm.departures import leave
-from tightframe.ufm.landscape import CriticalPoint, classify
-from tightframe.ufm.model import Point, UnconstrainedFeatures
+from tightframe.ufm.model import UnconstrainedFeatures
 from tightframe.ufm.solvers import solve
 
 _THEOREM = "Q21, theorem 3.2 (d > K); Zhou et al. 2022 for label smoothing and focal loss"
@@ -90,14 +86,9 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
         "kinds": table_of(_counted(points)),
     }
     wide = [row for row in [*saddles, *points] if row["d"] >= config.classes - 1]
-    claims = (
-        *_start_claims(config, starts),
-        *_saddle_claims(config, saddles),
-        *_kind_claims(config, wide),
-        _steepest(wide),
-    )
+    claims = [*_start_claims(config, starts), *_saddle_claims(config, saddles), *_point_claims(config, wide)]
     enough = [row for row in starts if row["d"] >= config.classes - 1]
-    return Findings(claims, _answer(enough, wide), tables, _panels(config))
+    return Findings(tuple(claims), _answer(enough, wide), tables, _panels(config))
 
 
 def started(item: tuple[Config, int, str, int]) -> Row:
@@ -128,8 +119,8 @@ def built(item: tuple[Config, int, str, int]) -> list[Row]:
     for name, options in reductions(problem).items():
         found = symmetric_point(problem, **options)
         row = {"model": config.models[index][0], "loss": loss, "d": features, "construction": name}
-        row |= _described(found) | {"departure": None, "slack": None, "left": None}
-        if row["predicted curvature"] is not None:
+        row |= found.numbers() | {"departure": None, "slack": None, "left": None}
+        if found.certified:
             left = leave(problem, found)
             solution = solve(problem, start=left.point)
             row["departure"] = abs(left.decrease / left.predicted - 1)
@@ -144,8 +135,7 @@ def fallen(item: tuple[Config, int, str, int]) -> list[Row]:
     problem, rows = _model(*item), []
     for name, options in reductions(problem).items():
         found = symmetric_point(problem, **options)
-        certified = found.direction is not None and found.direction.predicted is not None
-        for factor in _DECADES if certified else ():
+        for factor in _DECADES if found.certified else ():
             left = leave(problem, found, step=factor * leave(problem, found).step)
             row = {"loss": item[2], "saddle": name, "step": left.step, "quadratic prediction": left.predicted}
             rows.append(row | {"decrease": left.decrease if left.decrease > 0 else None})
@@ -157,37 +147,12 @@ def searched(item: tuple[Config, str, int]) -> list[Row]:
     config, loss, features = item
     shape = {"classes": config.classes, "features": features, "per_class": config.searched_samples}
     problem = UnconstrainedFeatures(**shape, loss=loss, weight_decay=config.searched_decay)
-    solution = solve(problem, seed=0)
-    found = [("descent", classify(problem, Point(solution.W, solution.H, solution.b)))]
-    found += [("construction", symmetric_point(problem, **options)) for options in reductions(problem).values()]
-    for seed in range(config.searches):
-        # Starts of lengths over a decade: short ones come to the origin, long ones to higher ranks.
-        start = problem.start(seed=seed, scale=0.5 * 10 ** (seed % 10 / 9))
-        found.append(("Newton", newton_point(problem, start=start)))
-    least = min(point.value for _, point in found)
-    cell = {"loss": loss, "d": features}
-    return [
-        cell | {"found by": how} | _described(point) | {"objective above the lowest": point.value - least}
-        for how, point in found
-    ]
-
-
-def _described(found: CriticalPoint) -> Row:
-    way, W = found.direction, found.point.W
-    rank = int(torch.linalg.matrix_rank(W, rtol=1e-6)) if bool(W.any()) else 0
-    bends = way is not None and way.kind == "negative curvature"
-    return {
-        "kind": found.kind,
-        "rank": rank,
-        "point": f"saddle of rank {rank}" if found.kind == "strict saddle" else found.kind,
-        "objective": found.value,
-        "gradient norm": found.gradient_norm,
-        "smallest eigenvalue": None if math.isnan(found.smallest) else found.smallest,
-        "steepness": -found.smallest if found.smallest < 0 else None,
-        "|G| - lambda": found.excess if found.excess > 0 else None,
-        "curvature": way.curvature if bends else None,
-        "predicted curvature": way.predicted if bends else None,
-    }
+    rows = []
+    for how, found in survey(problem, config.searches):
+        name = f"saddle of rank {found.rank}" if found.kind == "strict saddle" else found.kind
+        rows.append({"loss": loss, "d": features, "found by": how, "point": name} | found.numbers())
+    least = min(row["objective"] for row in rows)
+    return [row | {"objective above the lowest": row["objective"] - least} for row in rows]
 
 
 def _start_claims(config: Config, starts: Sequence[Row]) -> list[Claim]:
@@ -213,14 +178,12 @@ def _saddle_claims(config: Config, saddles: Sequence[Row]) -> list[Claim]:
     certified = [row for row in saddles if row["predicted curvature"] is not None]
     enough = [row for row in certified if row["d"] >= config.classes - 1]
     note = f"{len(certified)} of {len(saddles)} constructed points are saddles where W has a null vector"
-    bend = max(abs(row["curvature"] / row["predicted curvature"] - 1) for row in certified)
-    fall = max(row["departure"] - row["slack"] for row in certified)
-    kept = sum(not row["left"] for row in enough)
+    bend = max((abs(row["curvature"] / row["predicted curvature"] - 1) for row in certified), default=None)
+    fall = max((row["departure"] - row["slack"] for row in certified), default=None)
+    kept = sum(not row["left"] for row in enough) if enough else None
     return [
-        _zero(
-            "saddles.curvature", "Curvature along the certified direction, relative to -2 (|G| - lambda)", bend, note
-        ),
-        _zero("saddles.decrease", "Decrease after a step, relative to the quadratic, beyond its bound", fall, note),
+        _zero("saddles.curvature", "Curvature along the certified direction, from -2 (|G| - lambda)", bend, note),
+        _zero("saddles.decrease", "Decrease after a step, from the quadratic, beyond its bound", fall, note),
         _zero("saddles.escaped", f"Of {len(enough)} saddles, those not left for a certified minimum", kept, note),
     ]
 
@@ -234,21 +197,15 @@ def _point_claims(config: Config, rows: Sequence[Row]) -> list[Claim]:
         note = ", ".join(f"{kind}: {counts[kind]}" for kind in _KINDS)
         claims.append(_zero(f"kinds.{key}", what, counts["other"] if counts else None, note, source))
     convex = [row for row in rows if row["predicted curvature"] is not None and row["loss"] != "focal"]
-    apart = max(abs(row["steepness"] / row["|G| - lambda"] - 1) for row in convex)
-    what = "Smallest eigenvalue of the Hessian, relative to -(|G| - lambda), convex losses"
+    apart = max((abs(row["steepness"] / row["|G| - lambda"] - 1) for row in convex), default=None)
+    what = "Smallest eigenvalue of the Hessian, from -(|G| - lambda), convex losses"
     return [*claims, _zero("saddles.steepest", what, apart, f"{len(convex)} saddles where W has a null vector")]
 
 
 def _zero(key: str, what: str, observed: float | None, note: str, source: str = _PROOF) -> Claim:
-    return Claim(
-        id=f"N2.{key}",
-        statement=what,
-        source=source,
-        expected=0.0,
-        observed=observed,
-        tolerance=_EXACT,
-        note=note,
-    )
+    """A number, or a relative difference, that is zero up to rounding."""
+    values = {"expected": 0.0, "observed": observed, "tolerance": _EXACT}
+    return Claim(id=f"N2.{key}", statement=what, source=source, note=note, **values)
 
 
 def _answer(starts: Sequence[Row], rows: Sequence[Row]) -> str:
@@ -264,7 +221,7 @@ def _answer(starts: Sequence[Row], rows: Sequence[Row]) -> str:
 
 
 def _panels(config: Config) -> tuple[Panel, ...]:
-    both = {"x_scale": "log", "y_scale": "log"}
+    both, shown = {"x_scale": "log", "y_scale": "log"}, ", ".join(map(str, config.features))
     return (
         Panel(
             kind="matrix",
@@ -280,8 +237,8 @@ def _panels(config: Config) -> tuple[Panel, ...]:
         Panel(
             kind="scatter",
             title="All critical points found",
-            caption=f"Smallest eigenvalue of the Hessian against the objective, d = {config.features} together. A local "
-            "minimum that is not global would lie on the line zero, to the right of zero.",
+            caption=f"Smallest eigenvalue of the Hessian against the objective, d = {shown}. A local minimum that is "
+            "not global would lie on the line zero, to the right of zero.",
             table="critical points",
             x="objective above the lowest",
             y="smallest eigenvalue",
@@ -292,8 +249,8 @@ def _panels(config: Config) -> tuple[Panel, ...]:
         Panel(
             kind="scatter",
             title="How steep the steepest way down is",
-            caption="Size of the smallest eigenvalue at every saddle that was built. On the dashed line it is that of the "
-            "certified direction, |G| - lambda. Below the line, W has no null vector.",
+            caption="Size of the smallest eigenvalue at every saddle that was built. On the dashed line it is that of "
+            "the certified direction, |G| - lambda. Below the line, W has no null vector.",
             table="saddles",
             x="|G| - lambda",
             y="steepness",
@@ -305,8 +262,8 @@ def _panels(config: Config) -> tuple[Panel, ...]:
         Panel(
             kind="curves",
             title="Leaving a saddle",
-            caption=f"Decrease along the certified direction, d = {config.features[-1]}; dashed, (|G| - lambda) t^2. The "
-            "step t is measured in the variables of the normal form, in which W and H weigh equally.",
+            caption=f"Decrease along the certified direction, d = {config.features[-1]}; dashed, (|G| - lambda) t^2. "
+            "Steps t are those of the normal form, in which W and H weigh equally.",
             table="decrease",
             x="step",
             y="decrease",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 
+from tightframe.core.errors import DegenerateError
 from tightframe.experiments.catalog import entry
+from tightframe.experiments.chains import SIMPLEX, beside_simplex, simplex_claims
 from tightframe.experiments.study import Findings, Study, Sweep
 from tightframe.runs.record import Claim, Panel, table_of
 from tightframe.ufm.chain_certificate import norm_bound
@@ -20,7 +23,6 @@ from tightframe.ufm.subsets import cost_ratio, subset_point
 _DECAY = 5e-4
 _MARGIN = 1e-4  # of the objective: searches end within 1e-6 of a minimum
 _PAPER = "sukenik2024neural"
-_REMARK = "TB, section 4.1, remark on the choice of loss function"
 # (K, factors, units) of points in closed form: all pairs of 4 and of 5 vertices.
 _EXPLICIT = ((10, 4, "disjoint"), (6, 5, "own"))
 
@@ -88,7 +90,7 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
     found = sweep(searched, [(factors, classes, config) for factors, row in config.cells for classes in row])
     cells = [row["cell"] for row in found]
     closed = [row for factors in (3, 4, 5, 6, 8) for row in _curve(factors, config.vertices)]
-    linear = sweep(crossed, [(f, k, config.linear_starts) for f, row in config.linear for k in row])
+    linear = sweep(beside_simplex, [(f, k, config.linear_starts) for f, row in config.linear for k in row])
     pictured = next(row for row in found if (row["cell"]["L"], row["cell"]["classes"]) == config.pictured)
     crossover = {factors: _crossover(cells, factors) for factors, _ in config.cells}
     tables = {
@@ -99,7 +101,7 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
         "cross-entropy": table_of(linear),
         "crossover": table_of([{"factors": factors, "classes": least} for factors, least in crossover.items()]),
     }
-    claims = [*_explicit_claims(), *_cell_claims(cells, crossover), *_linear_claims(linear)]
+    claims = [*_explicit_claims(), *_cell_claims(cells, crossover), *simplex_claims(linear)]
     return Findings(tuple(claims), _answer(crossover, linear), tables, tuple(_panels(config)))
 
 
@@ -110,7 +112,7 @@ def searched(item: tuple[int, int, Config]) -> dict[str, Row | Sequence[Row]]:
     collapsed = deep_optimum(problem).value
     solutions = [solve_deep(problem, seed=seed, max_iterations=config.steps) for seed in range(config.starts)]
     lower = [found for found in solutions if found.objective < collapsed * (1 - _MARGIN)]
-    begins = [subset_point(problem), *(problem.point_of(min(lower, key=lambda s: s.objective)) for _ in lower[:1])]
+    begins = _written(problem) + [problem.point_of(min(lower, key=lambda found: found.objective)) for _ in lower[:1]]
     explore = {"rounds": config.rounds, "max_iterations": config.steps}
     explored = [explore_deep(problem, begin, **explore) for begin in begins]
     best = min([*solutions, *explored], key=lambda solution: solution.objective)
@@ -131,15 +133,12 @@ def searched(item: tuple[int, int, Config]) -> dict[str, Row | Sequence[Row]]:
     return {"cell": cell, "spectra": _spectra(problem, point), "cosines": _cosines(problem, point)}
 
 
-def crossed(item: tuple[int, int, int]) -> Row:
-    """The best point found of a linear chain with cross-entropy, beside the best simplex ETF."""
-    factors, classes, starts = item
-    shape = {"classes": classes, "widths": (classes,) * (factors - 1), "decays": (5e-3,) * factors}
-    problem = DeepUnconstrainedFeatures(**shape, loss="ce")
-    best, simplex = solve_deep(problem, starts=starts, max_iterations=2000), deep_optimum(problem).value
-    named = {"L": factors, "factors": f"{factors} factors", "classes": classes, "one": 1.0}
-    rank = ranks(problem, problem.point_of(best))[f"H{problem.layers}"]
-    return named | {"ratio": best.objective / simplex, "rank": rank, "rank of the simplex": classes - 1}
+def _written(problem: DeepUnconstrainedFeatures) -> list[DeepPoint]:
+    """Points of low rank in closed form, as far as they exist for this number of classes."""
+    points = [subset_point(problem)]
+    with suppress(DegenerateError):
+        points.append(subset_point(problem, units="disjoint"))
+    return points
 
 
 def _spectra(problem: DeepUnconstrainedFeatures, point: DeepPoint) -> list[Row]:
@@ -186,7 +185,7 @@ def _explicit_claims() -> list[Claim]:
         claims.append(
             Claim(
                 id=f"X1.pairs.L{factors}.K{classes}",
-                statement=f"{factors} factors, {classes} classes as pairs: objective in closed form over the collapsed one",
+                statement=f"{factors} factors, {classes} classes as pairs: objective over the collapsed one",
                 source=_PAPER,
                 expected=1 - _MARGIN,
                 observed=value / collapsed,
@@ -220,7 +219,7 @@ def _cell_claims(cells: Sequence[Row], crossover: Mapping[int, int | None]) -> l
     return claims + [
         Claim(
             id=f"X1.low-rank.L{factors}",
-            statement=f"{factors} factors: lowest objective found over the collapsed one, all numbers of classes searched",
+            statement=f"{factors} factors: lowest objective found over the collapsed one",
             source=_PAPER,
             expected=1 - _MARGIN,
             observed=lowest[factors],
@@ -231,24 +230,6 @@ def _cell_claims(cells: Sequence[Row], crossover: Mapping[int, int | None]) -> l
     ]
 
 
-def _linear_claims(linear: Sequence[Row]) -> list[Claim]:
-    return [
-        Claim(
-            id=f"X1.cross-entropy.L{row['L']}.K{row['classes']}",
-            statement=f"{row['factors']}, linear, cross-entropy, {row['classes']} classes: lowest objective over the best "
-            "simplex's",
-            source=_REMARK if row["L"] > 2 else "zhu2021geometric, theorem 3.1",
-            expected=1.0,
-            observed=row["ratio"],
-            relation=">=",
-            tolerance=1e-9,
-            note=f"rank {row['rank']} where the simplex has {row['rank of the simplex']}",
-        )
-        for row in linear
-        if row["L"] <= 3
-    ]
-
-
 def _answer(crossover: Mapping[int, int | None], linear: Sequence[Row]) -> str:
     per = "; ".join(
         f"{factors} factors: " + (f"from {least} classes on" if least else "no such point found")
@@ -256,8 +237,8 @@ def _answer(crossover: Mapping[int, int | None], linear: Sequence[Row]) -> str:
     )
     beaten = [row["classes"] for row in linear if row["L"] == 3 and row["ratio"] < 1 - _MARGIN]
     remark = (
-        f" For cross-entropy and three linear factors the simplex is beaten from {min(beaten)} classes on, against the "
-        "remark that theorem 4.1 carries over."
+        f" For cross-entropy and three linear factors the simplex is beaten from {min(beaten)} classes on, against "
+        "the remark that theorem 4.1 carries over."
         if beaten
         else ""
     )
@@ -270,15 +251,14 @@ def _panels(config: Config) -> list[Panel]:
     return [
         Panel(
             title="Lowest objective found over the collapsed one",
-            caption="Deep ReLU chains with squared error. Below the dashed line collapse is not optimal: hardly any classes "
-            "are needed from five factors on; with three factors no such point was found.",
+            caption="Deep ReLU chains with squared error. Below the dashed line collapse is not optimal.",
             table="cells",
             **curves,
         ),
         Panel(
             title="Classes as pairs: cost in closed form",
-            caption="Features in v dimensions for K = v(v-1)/2 classes: their decay term over that of collapse, at equal "
-            "logits. The objective is smaller where this is below the dashed line.",
+            caption="Features in v dimensions for K = v(v-1)/2 classes: their decay term over that of collapse, at "
+            "equal logits. The objective is smaller where this is below the dashed line.",
             table="pairs",
             x_scale="log",
             y_scale="log",
@@ -287,8 +267,8 @@ def _panels(config: Config) -> list[Panel]:
         Panel(
             kind="matrix",
             title=f"Class means level by level, {factors} factors and {classes} classes",
-            caption="Cosines between class means at the best point found. At a collapsed point each is the identity; here "
-            "classes overlap in the low rank of the shallow levels and are told apart only by the last ReLU.",
+            caption="Cosines between class means at the best point found. At a collapsed point each is the identity; "
+            "here classes overlap in the low rank of the shallow levels and are told apart only by the last ReLU.",
             table="cosines",
             x="column",
             y="row",
@@ -304,13 +284,7 @@ def _panels(config: Config) -> list[Panel]:
             y="singular value",
             color="level",
         ),
-        Panel(
-            title="Cross-entropy without activation: the simplex is beaten",
-            caption="Lowest objective found of linear chains over that of the best simplex ETF, which is optimal for two "
-            "factors.",
-            table="cross-entropy",
-            **curves,
-        ),
+        SIMPLEX,
     ]
 
 

@@ -22,7 +22,8 @@ from tightframe.runs.store import RunDirectory
 from tightframe.training.fabric import connect
 from tightframe.trials.shard import Shard
 from tightframe.ufm.excess import Excess, decompose
-from tightframe.ufm.losses import CrossEntropy, Focal, Loss, SquaredError, named_loss
+from tightframe.ufm.loss import Loss
+from tightframe.ufm.losses import CrossEntropy, Focal, SquaredError, named_loss
 from tightframe.ufm.network import of_features
 
 _WEIGHT_DECAY = 5e-4

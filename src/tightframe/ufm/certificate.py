@@ -12,7 +12,8 @@ from torch import Tensor
 from tightframe.core.rng import generator
 from tightframe.core.solution import Certificate
 from tightframe.core.threads import threads_for
-from tightframe.ufm.model import NormalForm, UnconstrainedFeatures
+from tightframe.ufm.model import UnconstrainedFeatures
+from tightframe.ufm.normal_form import NormalForm
 from tightframe.ufm.optima import optimum
 
 # A point counts as critical where the gradient, relative to the decay times the point, is below this.
@@ -250,8 +251,8 @@ def _bias_term(form: NormalForm, sums: Tensor) -> float:
         return size**2 / (2 * problem.bias_decay)
     if not problem.loss.shift_invariant:
         return 0.0
-    # With e = f - inf l, at a minimum some sample of each class k has a loss of at most inf l + e N/n_k, and |Z|_F is at
-    # most e/sqrt(lambda_W lambda_H): differences of biases, and so the norm of a centred bias, are bounded.
+    # With e = f - inf l, at a minimum some sample of each class k has a loss of at most inf l + e N/n_k, and |Z|_F is
+    # at most e/sqrt(lambda_W lambda_H): differences of biases, and so the norm of a centred bias, are bounded.
     least = -float(problem.loss.conjugate(torch.zeros_like(form.logits[:, :1]), form.targets[:1]))
     excess = float(form.value) - least
     margin = problem.loss.margin_within(least + problem.samples / min(problem.counts) * excess)

@@ -15,7 +15,8 @@ from tightframe.core.threads import threads_for
 from tightframe.core.typing import ClassVector, Float
 from tightframe.optimize.proximal import accelerated_proximal_gradient, singular_value_threshold
 from tightframe.ufm.certificate import best_bias, certify_form
-from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
+from tightframe.ufm.model import Point, UnconstrainedFeatures
+from tightframe.ufm.normal_form import NormalForm
 from tightframe.ufm.optima import Optimum
 
 Square = Float[Tensor, "k k"]
@@ -58,8 +59,8 @@ def solve_convex(
 
     Returns:
         Solution with Z (k, k), b (k,), of mean zero where nothing determines its mean, the trace of "objective", "gap",
-        "subgradient norm" and "step length", and the certificate of kind "dual gap". Its evidence has also the "rank" of
-        Z: the model has the same minimum where d is at least that.
+        "subgradient norm" and "step length", and the certificate of kind "dual gap". Its evidence has also the "rank"
+        of Z: the model has the same minimum where d is at least that.
 
     Raises:
         InputError: A loss that is not convex, a tolerance or a number of iterations that is not above zero.

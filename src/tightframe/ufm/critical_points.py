@@ -15,7 +15,9 @@ from tightframe.optimize.smooth import lbfgs, newton_steps
 from tightframe.optimize.stationary import stationary_point
 from tightframe.ufm.certificate import best_bias
 from tightframe.ufm.landscape import CriticalPoint, Landscape, classify
-from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
+from tightframe.ufm.model import Point, UnconstrainedFeatures
+from tightframe.ufm.normal_form import NormalForm
+from tightframe.ufm.solvers import solve
 
 Vector = Float[Tensor, " n"]
 
@@ -137,6 +139,27 @@ def newton_point(
         landscape.gradient, landscape.product, landscape.vector, tolerance=_GRADIENT, max_steps=max_steps
     )
     return classify(problem, landscape.at(found.x).point)
+
+
+def survey(problem: UnconstrainedFeatures, searches: int, *, seed: int = 0) -> list[tuple[str, CriticalPoint]]:
+    """Critical points by descent, by construction and by Newton's method, each with which of the three found it.
+
+    Args:
+        problem: The model.
+        searches: Starts of Newton's method. Their lengths run over a decade: short ones come to the origin, long ones
+            to higher ranks.
+        seed: Of the first start; each further one has the next.
+
+    Returns:
+        ("descent", the end of `solve`), then ("construction", ...) for all `reductions`, then ("Newton", ...).
+    """
+    solution = solve(problem, seed=seed)
+    found = [("descent", classify(problem, Point(solution.W, solution.H, solution.b)))]
+    found += [("construction", symmetric_point(problem, **options)) for options in reductions(problem).values()]
+    for search in range(searches):
+        start = problem.start(seed=seed + search, scale=0.5 * 10 ** (search % 10 / 9))
+        found.append(("Newton", newton_point(problem, start=start)))
+    return found
 
 
 def _indicators(problem: UnconstrainedFeatures, groups: Sequence[Sequence[int]]) -> Float[Tensor, "k g"]:

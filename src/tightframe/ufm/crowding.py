@@ -14,7 +14,7 @@ from tightframe.ufm.solvers import solve
 
 # Objectives that differ by less, relatively, count as one.
 _SAME = 1e-8
-# A row shorter than this, relative to the longest, has no direction.
+# A row shorter than this, relative to the longest, has no direction, nor have any where logits are smaller.
 _SHORT = 1e-6
 
 
@@ -68,8 +68,8 @@ def crowd(
     ends = [solve(problem, seed=seed, tolerance=tolerance, max_iterations=max_iterations) for seed in range(starts)]
     best = min(ends, key=lambda end: end.objective)
     lengths = torch.linalg.vector_norm(best.W, dim=1)
-    longest = float(lengths.max())
-    directed = longest > 0 and float(lengths.min()) > _SHORT * longest
+    longest, farthest = float(lengths.max()), float(torch.linalg.vector_norm(best.H, dim=0).max())
+    directed = longest * farthest > _SHORT and float(lengths.min()) > _SHORT * longest
     return Crowd(
         best,
         sum(end.objective <= best.objective * (1 + _SAME) for end in ends) / starts,

@@ -34,7 +34,7 @@ class Departure:
 def leave(problem: UnconstrainedFeatures, saddle: CriticalPoint, *, step: float | None = None) -> Departure:
     r"""Step along the certified direction of negative curvature.
 
-    .. math:: 0 \le e\,t^2 - \big(f(x) - f(x + t v)\big) \le \frac{L\,t^4}{2N}, \qquad e = \|G\| - \sqrt{\lambda_W\lambda_H}
+    .. math:: 0 \le e\,t^2 - \big(f(x) - f(x + t v)\big) \le \frac{L\,t^4}{2N}, \quad e = \|G\| - \lambda
 
     for a convex loss with Hessian up to L: with a in the null space of W and at a critical point also orthogonal to all
     features, the product WH moves by -t^2 u v^T exactly. For a loss that is not convex the left side is -L t^4/(2N).
@@ -58,7 +58,7 @@ def leave(problem: UnconstrainedFeatures, saddle: CriticalPoint, *, step: float 
     Reference: [zhu2021geometric], proof of theorem 3.2.
     """
     way, curving = saddle.direction, problem.loss.smoothness / (2 * problem.samples)
-    if way is None or way.predicted is None:
+    if not saddle.certified:
         raise InputError(
             "a strict saddle where W has a null vector",
             got=f"a point of kind {saddle.kind!r}" + (" without one" if saddle.kind == "strict saddle" else ""),

@@ -22,7 +22,8 @@ from tightframe.features.moments import ClassMoments
 from tightframe.optimize.first_order import Adam, Momentum, Rule
 from tightframe.ufm.certificate import certify_form
 from tightframe.ufm.gradient import FreeGradient
-from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
+from tightframe.ufm.model import Point, UnconstrainedFeatures
+from tightframe.ufm.normal_form import NormalForm
 
 Algorithm = Literal["gd", "sgd", "adam"]
 Observer = Callable[[int, Point], Mapping[str, float]]

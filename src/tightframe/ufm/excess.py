@@ -12,7 +12,8 @@ from torch import Tensor
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Certificate
 from tightframe.ufm.certificate import best_bias, certify_form, dual_bound
-from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
+from tightframe.ufm.model import Point, UnconstrainedFeatures
+from tightframe.ufm.normal_form import NormalForm
 from tightframe.ufm.optima import Square, optimum
 from tightframe.ufm.solvers import solve as solve_model
 

@@ -17,7 +17,8 @@ from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.core.solution import Solution
 from tightframe.core.typing import Float, Int, Weights
-from tightframe.ufm.losses import Loss, named_loss
+from tightframe.ufm.loss import Loss
+from tightframe.ufm.losses import named_loss
 
 Columns = Float[Tensor, "d n"]
 Activation = Literal["identity", "relu"]

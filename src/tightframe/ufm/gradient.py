@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tightframe.ufm.losses import CrossEntropy, Loss, SquaredError, Targets, one_hot
+from tightframe.ufm.loss import Loss, Targets, one_hot
+from tightframe.ufm.losses import CrossEntropy, SquaredError
 from tightframe.ufm.model import Point, UnconstrainedFeatures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,8 @@ from tightframe.core.solution import Certificate
 from tightframe.core.typing import Float
 from tightframe.optimize.curvature import Eigenpairs, extreme_eigenpairs
 from tightframe.ufm.certificate import Direction, certify_form
-from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
+from tightframe.ufm.model import Point, UnconstrainedFeatures
+from tightframe.ufm.normal_form import NormalForm
 
 Kind = Literal["global", "strict saddle", "other", "not critical"]
 Vector = Float[Tensor, " n"]
@@ -52,6 +54,31 @@ class CriticalPoint:
     excess: float
     certificate: Certificate
     direction: Direction | None
+
+    @property
+    def rank(self) -> int:
+        """Rank of W, up to 1e-6 of its largest singular value."""
+        return int(torch.linalg.matrix_rank(self.point.W, rtol=1e-6)) if bool(self.point.W.any()) else 0
+
+    @property
+    def certified(self) -> bool:
+        """Whether `direction` is the direction of negative curvature of the theorem."""
+        return self.direction is not None and self.direction.predicted is not None
+
+    def numbers(self) -> dict[str, str | int | float | None]:
+        """What a table needs; None for what this point does not have."""
+        bends = self.kind == "strict saddle"
+        return {
+            "kind": self.kind,
+            "rank": self.rank,
+            "objective": self.value,
+            "gradient norm": self.gradient_norm,
+            "smallest eigenvalue": None if math.isnan(self.smallest) else self.smallest,
+            "steepness": -self.smallest if bends else None,
+            "|G| - lambda": self.excess if self.excess > 0 else None,
+            "curvature": self.direction.curvature if bends else None,
+            "predicted curvature": self.direction.predicted if bends else None,
+        }
 
 
 class Landscape:

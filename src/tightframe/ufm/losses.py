@@ -1,8 +1,7 @@
-"""Losses of one logit vector: value, derivatives, and the convex conjugate that certificates rest on."""
+"""The losses: cross-entropy with label smoothing, focal loss, squared error."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -10,63 +9,10 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from tightframe.core.errors import InputError
-from tightframe.core.typing import ClassVector, Float, Int
-
-Logits = Float[Tensor, "k n"]
-Targets = Int[Tensor, " n"]
-Values = Float[Tensor, " n"]
+from tightframe.ufm.loss import Logits, Loss, Targets, Values, less_at, one_hot, picked
 
 # Entries this far below zero are rounding of the sums that make up a distribution.
 _ROUNDING = 1e-13
-
-
-class Loss(ABC):
-    r"""A loss l(z, y) of logits z in R^K (one column per sample) and class y.
-
-    The conjugate is taken in z, for each class,
-
-    .. math:: l^*(u, y) = \sup_z \langle u, z\rangle - l(z, y)
-
-    so that l(z, y) >= <u, z> - l*(u, y) for all z whether or not l is convex: every bound built on it is rigorous.
-    """
-
-    name: str
-    convex: bool = True
-    # Adding a constant to all logits of a sample changes nothing.
-    shift_invariant: bool = True
-
-    @abstractmethod
-    def value(self, logits: Logits, targets: Targets) -> Values:
-        """Loss of every column."""
-
-    @abstractmethod
-    def gradient(self, logits: Logits, targets: Targets) -> Logits:
-        """Gradient in the logits, column by column."""
-
-    @abstractmethod
-    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:
-        """Hessian in the logits times `direction`, column by column."""
-
-    @abstractmethod
-    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Float[Tensor, "k k"]:
-        """Weighted sum of the Hessians of all columns."""
-
-    @abstractmethod
-    def conjugate(self, slopes: Logits, targets: Targets) -> Values:
-        """Conjugate l*(u, y) of every column; inf outside of its domain."""
-
-    @property
-    @abstractmethod
-    def smoothness(self) -> float:
-        """Upper bound on the largest eigenvalue of the Hessian in z."""
-
-    def shrink(self, slopes: Logits, targets: Targets) -> float:
-        """Largest s in (0, 1] for which s * slopes, slopes being a gradient, is in the domain of the conjugate."""
-        return 1.0
-
-    def margin_within(self, value: float) -> float:
-        r"""A number m such that l(z, y) <= value implies max_j z_j - z_y <= m (for losses of differences of logits)."""
-        return value
 
 
 @dataclass(frozen=True)
@@ -92,40 +38,48 @@ class CrossEntropy(Loss):
             raise InputError("smoothing in [0, 1)", got=repr(self.smoothing), remedy="Use 0.1, or 0 for plain CE.")
 
     @property
-    def name(self) -> str:  # noqa: D102
+    def name(self) -> str:
+        """How tables and messages call it."""
         return "cross-entropy" if self.smoothing == 0 else f"label smoothing {self.smoothing:g}"
 
     @property
-    def smoothness(self) -> float:  # noqa: D102
+    def smoothness(self) -> float:
+        """Upper bound on the largest eigenvalue of the Hessian."""
         return 0.5
 
-    def value(self, logits: Logits, targets: Targets) -> Values:  # noqa: D102
+    def value(self, logits: Logits, targets: Targets) -> Values:
+        """Loss of every column."""
         # As a sum of -log p over the classes, so that no digits cancel where p_y is near 1.
-        picked = _picked(logits, targets)
-        value = torch.logsumexp(logits - picked, dim=0)
+        own = picked(logits, targets)
+        value = torch.logsumexp(logits - own, dim=0)
         if self.smoothing:
-            value = value - self.smoothing * (logits - picked).mean(0)
+            value = value - self.smoothing * (logits - own).mean(0)
         return value
 
-    def gradient(self, logits: Logits, targets: Targets) -> Logits:  # noqa: D102
-        return _less_at(torch.softmax(logits, dim=0), targets, 1 - self.smoothing).sub_(self.smoothing / len(logits))
+    def gradient(self, logits: Logits, targets: Targets) -> Logits:
+        """Gradient in the logits, column by column."""
+        return less_at(torch.softmax(logits, dim=0), targets, 1 - self.smoothing).sub_(self.smoothing / len(logits))
 
-    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:  # noqa: D102
+    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:
+        """Hessian in the logits times `direction`, column by column."""
         shares = torch.softmax(logits, dim=0)
         product = shares * direction
         return product - shares * product.sum(0)
 
-    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Tensor:  # noqa: D102
+    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Tensor:
+        """Weighted sum of the Hessians of all columns."""
         shares = torch.softmax(logits, dim=0)
         return torch.diag(shares @ weights) - (shares * weights) @ shares.T
 
-    def conjugate(self, slopes: Logits, targets: Targets) -> Values:  # noqa: D102
-        shares = _less_at(slopes + self.smoothing / len(slopes), targets, self.smoothing - 1)
+    def conjugate(self, slopes: Logits, targets: Targets) -> Values:
+        """Conjugate of every column."""
+        shares = less_at(slopes + self.smoothing / len(slopes), targets, self.smoothing - 1)
         entropy = torch.xlogy(shares.clamp(min=0), shares.clamp(min=0)).sum(0)
         outside = (shares.amin(0) < -_ROUNDING) | (slopes.sum(0).abs() > _ROUNDING * len(slopes))
         return entropy.masked_fill(outside, torch.inf)
 
-    def margin_within(self, value: float) -> float:  # noqa: D102
+    def margin_within(self, value: float) -> float:
+        """Bound on max_j z_j - z_y where the loss is at most `value`."""
         # l >= (1 - alpha) (-log p_y), and -log p_y >= max_j z_j - z_y.
         return value / (1 - self.smoothing)
 
@@ -152,42 +106,50 @@ class Focal(Loss):
             raise InputError("a finite gamma of at least 0", got=repr(self.gamma), remedy="Use 2, the usual value.")
 
     @property
-    def name(self) -> str:  # noqa: D102
+    def name(self) -> str:
+        """How tables and messages call it."""
         return f"focal {self.gamma:g}"
 
     @property
-    def convex(self) -> bool:  # noqa: D102
+    def convex(self) -> bool:
+        """Only where gamma is 0."""
         return self.gamma == 0
 
     @property
-    def smoothness(self) -> float:  # noqa: D102
+    def smoothness(self) -> float:
+        """Upper bound on the largest eigenvalue of the Hessian."""
         # |psi''| <= p q^gamma (gamma^2 p L + gamma q L + (2 gamma + 1) q) with p L <= 1/e; |psi'| <= 1 + gamma/e.
         curvature = self.gamma**2 / 4 + self.gamma / 2.718281828459045 + (2 * self.gamma + 1) / 4
         return 2 * curvature + (1 + self.gamma / 2.718281828459045) / 2
 
-    def value(self, logits: Logits, targets: Targets) -> Values:  # noqa: D102
+    def value(self, logits: Logits, targets: Targets) -> Values:
+        """Loss of every column."""
         return self.of_margin(self._margin(logits, targets)[0])
 
-    def gradient(self, logits: Logits, targets: Targets) -> Logits:  # noqa: D102
+    def gradient(self, logits: Logits, targets: Targets) -> Logits:
+        """Gradient in the logits, column by column."""
         margin, toward = self._margin(logits, targets)
         return self.slope(margin) * toward
 
-    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:  # noqa: D102
+    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:
+        """Hessian in the logits times `direction`, column by column."""
         margin, toward = self._margin(logits, targets)
         others = one_hot(logits, targets) - toward
         along = (toward * direction).sum(0)
         spread = others * direction - others * (others * direction).sum(0)
         return self.bend(margin) * along * toward - self.slope(margin) * spread
 
-    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Tensor:  # noqa: D102
+    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Tensor:
+        """Weighted sum of the Hessians of all columns."""
         margin, toward = self._margin(logits, targets)
         others = one_hot(logits, targets) - toward
         slopes = -weights * self.slope(margin)
         spread = torch.diag(others @ slopes) - (others * slopes) @ others.T
         return (toward * (weights * self.bend(margin))) @ toward.T + spread
 
-    def conjugate(self, slopes: Logits, targets: Targets) -> Values:  # noqa: D102
-        total = -_picked(slopes, targets)
+    def conjugate(self, slopes: Logits, targets: Targets) -> Values:
+        """Conjugate of every column."""
+        total = -picked(slopes, targets)
         others = slopes.masked_fill(one_hot(slopes, targets) > 0, 0.0)
         share = others.clamp(min=0)
         entropy = (torch.xlogy(share, share)).sum(0) - torch.xlogy(share.sum(0), share.sum(0))
@@ -197,10 +159,12 @@ class Focal(Loss):
         along = torch.where(total > 0, -total * margin - self.of_margin(margin), 0.0)
         return (entropy + along).masked_fill(outside, torch.inf)
 
-    def shrink(self, slopes: Logits, targets: Targets) -> float:  # noqa: D102
-        return 1.0 / max(1.0, float((-_picked(slopes, targets)).max()) * (1 + 1e-15))
+    def shrink(self, slopes: Logits, targets: Targets) -> float:
+        """Largest s in (0, 1] that brings the slopes into the domain of the conjugate."""
+        return 1.0 / max(1.0, float((-picked(slopes, targets)).max()) * (1 + 1e-15))
 
-    def margin_within(self, value: float) -> float:  # noqa: D102
+    def margin_within(self, value: float) -> float:
+        """Bound on max_j z_j - z_y where the loss is at most `value`."""
         # psi falls; found on the doubled grid, which is enough for a bound.
         if not value < float("inf"):
             return float("inf")
@@ -241,7 +205,7 @@ class Focal(Loss):
         """Margins m, and their gradients e_y - r with r the softmax over the other classes."""
         here = one_hot(logits, targets)
         others = logits.masked_fill(here > 0, -torch.inf)
-        margin = _picked(logits, targets) - torch.logsumexp(others, dim=0)
+        margin = picked(logits, targets) - torch.logsumexp(others, dim=0)
         return margin, here - torch.softmax(others, dim=0)
 
 
@@ -271,35 +235,42 @@ class SquaredError(Loss):
             )
 
     @property
-    def name(self) -> str:  # noqa: D102
+    def name(self) -> str:
+        """How tables and messages call it."""
         plain = self.scale == self.target == 1
         return "squared error" if plain else f"squared error, scale {self.scale:g}, target {self.target:g}"
 
     @property
-    def smoothness(self) -> float:  # noqa: D102
+    def smoothness(self) -> float:
+        """Upper bound on the largest eigenvalue of the Hessian."""
         return max(1.0, self.scale)
 
-    def value(self, logits: Logits, targets: Targets) -> Values:  # noqa: D102
+    def value(self, logits: Logits, targets: Targets) -> Values:
+        """Loss of every column."""
         return 0.5 * (self._weights(logits, targets) * self._residual(logits, targets).square()).sum(0)
 
-    def gradient(self, logits: Logits, targets: Targets) -> Logits:  # noqa: D102
+    def gradient(self, logits: Logits, targets: Targets) -> Logits:
+        """Gradient in the logits, column by column."""
         return self._weights(logits, targets) * self._residual(logits, targets)
 
-    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:  # noqa: D102
+    def curvature(self, logits: Logits, targets: Targets, direction: Logits) -> Logits:
+        """Hessian in the logits times `direction`, column by column."""
         return self._weights(logits, targets) * direction
 
-    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Tensor:  # noqa: D102
+    def total_curvature(self, logits: Logits, targets: Targets, weights: Values) -> Tensor:
+        """Weighted sum of the Hessians of all columns."""
         return torch.diag(self._weights(logits, targets) @ weights)
 
-    def conjugate(self, slopes: Logits, targets: Targets) -> Values:  # noqa: D102
+    def conjugate(self, slopes: Logits, targets: Targets) -> Values:
+        """Conjugate of every column."""
         square = (slopes.square() / self._weights(slopes, targets)).sum(0)
-        return 0.5 * square + self.target * _picked(slopes, targets)
+        return 0.5 * square + self.target * picked(slopes, targets)
 
     def _weights(self, like: Logits, targets: Targets) -> Logits:
         return 1 + (self.scale - 1) * one_hot(like, targets)
 
     def _residual(self, logits: Logits, targets: Targets) -> Logits:
-        return _less_at(logits.clone(), targets, self.target)
+        return less_at(logits.clone(), targets, self.target)
 
 
 _NAMED = {"ce": CrossEntropy(), "ls": CrossEntropy(0.1), "focal": Focal(), "mse": SquaredError()}
@@ -317,17 +288,3 @@ def named_loss(loss: str | Loss) -> Loss:
             "SquaredError(scale, target).",
         )
     return _NAMED[loss]
-
-
-def one_hot(like: Logits, targets: Targets) -> Logits:
-    """One-hot columns (k, n) in the type and on the device of `like`."""
-    return torch.zeros_like(like).scatter_(0, targets[None], 1.0)
-
-
-def _picked(logits: Logits, targets: Targets) -> ClassVector:
-    return logits.gather(0, targets[None])[0]
-
-
-def _less_at(columns: Logits, targets: Targets, amount: float) -> Logits:
-    """Subtract `amount` at the class of every column, in place."""
-    return columns.scatter_add_(0, targets[None], columns.new_full((1, columns.shape[1]), -amount))

@@ -8,7 +8,7 @@ from torch import Tensor
 from tightframe.core.checks import check_classifier, check_features, check_labels, check_same_device
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.typing import ClassVector, Features, Labels, Weights
-from tightframe.ufm.losses import Loss
+from tightframe.ufm.loss import Loss
 from tightframe.ufm.model import Point, UnconstrainedFeatures
 
 

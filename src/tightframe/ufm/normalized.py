@@ -13,7 +13,7 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.typing import ClassVector, Float, Int, Weights
 from tightframe.optimize.riemannian import on_spheres, random_columns, tangent, tangent_coordinates, tangent_vectors
-from tightframe.ufm.losses import Loss
+from tightframe.ufm.loss import Loss
 from tightframe.ufm.model import Columns, Point, UnconstrainedFeatures
 
 # Norms that are this close to one are taken for unit norms.

@@ -33,18 +33,18 @@ from tightframe.ufm.normalized_optima import normalized_optimum
 # A gradient, or a negative curvature, counts from this share of tau |P| on.
 _NEGLIGIBLE = 1e-7
 
-Kind = Literal["global", "strict saddle", "other"]
+Kind = Literal["global", "strict saddle", "other", "not critical"]
 Construction = Literal["null space", "single classifier", "inverse classifier", "eigenvector", "gradient"]
 
 
 @dataclass(frozen=True)
-class CriticalPoint:
+class NormalizedCriticalPoint:
     """What is known of a point.
 
     Args:
-        kind: "global" where the certificate holds; "strict saddle" where the gradient vanishes and a direction has
-            negative curvature; "other" for everything else: local minima, degenerate points, points that are not
-            critical.
+        kind: "global" where the certificate holds; "not critical" where it does not and the gradient is not small;
+            "strict saddle" where a direction has negative curvature; "other" where none was found: a local minimum that
+            is not global, or a degenerate point.
         certificate: Bound on the distance from the minimum.
         gradient_norm: Norm of the gradient on the spheres.
         smallest_eigenvalue: Of the Hessian on the spheres. Rotations leave f as it is, so it is never above 0 at
@@ -61,7 +61,7 @@ class CriticalPoint:
     direction: Direction | None
 
 
-def classify(
+def classify_normalized(
     problem: NormalizedFeatures,
     W: Tensor,
     H: Tensor,
@@ -69,7 +69,7 @@ def classify(
     labels: Tensor | None = None,
     tolerance: float = 1e-9,
     seed: int = 0,
-) -> CriticalPoint:
+) -> NormalizedCriticalPoint:
     """What kind of point (W, H) is, with the evidence.
 
     Args:
@@ -86,21 +86,20 @@ def classify(
     Example:
         >>> problem = NormalizedFeatures(classes=4, features=6, per_class=2, temperature=3.0)
         >>> best = normalized_optimum(problem).point()
-        >>> classify(problem, best.W, best.H).kind, classify(problem, best.W, -best.H).kind
-        ('global', 'strict saddle')
+        >>> [classify_normalized(problem, best.W, H).kind for H in (best.H, -best.H)]
+        ['global', 'strict saddle']
     """
     form = problem.form(W, H, labels=labels)
     certificate = certify_normalized(form, tolerance=tolerance)
     smallest = smallest_curvature(form, seed=seed)
     found = way_down(form, seed=seed)
-    critical = found is None or found[1].kind != "gradient"
+    construction, direction = found or (None, None)
     kind: Kind = "other"
     if certificate.holds:
         kind = "global"
-    elif critical and found is not None:
-        kind = "strict saddle"
-    construction, direction = found or (None, None)
-    return CriticalPoint(kind, certificate, form.gradient_norm, smallest, construction, direction)
+    elif direction is not None:
+        kind = "not critical" if direction.kind == "gradient" else "strict saddle"
+    return NormalizedCriticalPoint(kind, certificate, form.gradient_norm, smallest, construction, direction)
 
 
 def certify_normalized(form: SphereForm, *, tolerance: float = 1e-9) -> Certificate:

@@ -112,7 +112,7 @@ def nearby_critical_point(
 
     Returns:
         Solution with W (k, d), H (d, n), the objective there and a trace of "gradient norm"; no certificate, see
-        `classify`.
+        `classify_normalized`.
     """
     start = problem.start(seed=seed) if start is None else problem.point(start.W, start.H)
     labels, classes = problem.labels, problem.classes

@@ -13,7 +13,8 @@ from tightframe.core.solution import Certificate, Solution, Status, Trace
 from tightframe.core.threads import threads_for
 from tightframe.optimize.smooth import lbfgs, newton_steps
 from tightframe.ufm.certificate import certify_form, escaping, way_down
-from tightframe.ufm.model import NormalForm, Point, UnconstrainedFeatures
+from tightframe.ufm.model import Point, UnconstrainedFeatures
+from tightframe.ufm.normal_form import NormalForm
 
 # How often the gap is computed while L-BFGS runs.
 _EVERY = 25
