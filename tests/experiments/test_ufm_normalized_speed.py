@@ -90,6 +90,7 @@ def test_a_target_counts_from_where_it_is_kept():
 def test_the_median_counts_what_is_never_reached_as_last():
     assert speed.middle([3, None, 5]) == 5
     assert speed.middle([None, 4, None]) is None
+    assert speed.middle([3, None]) is None
     rows = [{"rate": rate, f"steps to {ALL}": count} for rate, count in ((1, None), (2, 7), (3, 5), (4, None))]
     assert speed.fastest(rows)["rate"] == 3
     assert speed.fastest(rows[:1])["rate"] == 1

@@ -44,9 +44,11 @@ def test_the_value_is_the_least_over_q(factors, decay):
 
     grid = numpy.linspace(1e-3, 1, 2000)
     best = grid[numpy.argmin(objective(grid))]
-    least = minimize_scalar(
-        objective, bounds=(max(best - 2e-3, 1e-12), best + 2e-3), method="bounded", options={"xatol": 1e-12}
-    ).fun
+    least = float(
+        minimize_scalar(
+            objective, bounds=(max(best - 2e-3, 1e-12), best + 2e-3), method="bounded", options={"xatol": 1e-12}
+        ).fun
+    )
     assert found.value == pytest.approx(min(least, 0.5), rel=1e-12)
     assert (found.scale > 0) is (least < 0.5) is (found.threshold < 1)
 

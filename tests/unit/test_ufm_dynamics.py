@@ -145,7 +145,7 @@ def test_the_trace_holds_objective_gap_and_metrics_at_the_steps_asked_for():
     trace = solution.trace
     assert trace["step"] == [0, 4, 8, 10]
     assert trace["seen"] == [1.0] * 4
-    assert trace["objective"] == [SMALL.objective(point.W, point.H) for point in seen]
+    assert trace["objective"] == pytest.approx([SMALL.objective(point.W, point.H) for point in seen], rel=1e-14)
     assert all(gap >= 0 for gap in trace["gap"])
     for name, value in collapse_metrics(seen[2], SMALL.labels).items():
         assert trace[name][2] == value, name

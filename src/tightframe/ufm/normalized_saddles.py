@@ -16,22 +16,37 @@ from tightframe.ufm.model import Point
 from tightframe.ufm.normalized import NormalizedFeatures, SphereForm
 
 
-def single_classifier(problem: NormalizedFeatures, *, seed: int = 0) -> Point:
-    """One row for all classes, and the same features, uniform on the sphere, in every class: nothing is learned.
+def single_classifier(problem: NormalizedFeatures, *, even: bool = False, seed: int = 0) -> Point:
+    """One row for all classes, and the same features in every class: nothing is learned.
 
     All logits of a sample agree, so that features have no gradient, and what the classes ask of W cancels because their
     features are the same. With per_class >= d they leave no direction free, so that a way down has to move W and H
     within their span.
 
+    Args:
+        problem: The model.
+        even: Features at plus and minus the axes orthogonal to the classifier, equally many at each, instead of uniform
+            ones on the sphere. At these the direction of the source leads down exactly below its temperature 2(d - 2).
+        seed: Seed of the placement.
+
     Raises:
-        InputError: Unequal classes, or a loss that is not one of differences of logits.
+        InputError: Unequal classes, a loss that is not one of differences of logits, `even` where per_class is not a
+            multiple of 2(d - 1).
     """
     _check_balanced(problem)
     if not problem.loss.shift_invariant:
         raise InputError("a loss of differences of logits", got=problem.loss.name, remedy='Use "ce".')
-    columns = random_columns(problem.features, problem.counts[0] + 1, seed=seed)
-    W = columns[:, -1].expand(problem.classes, -1)
-    return problem.point(W, columns[:, :-1].repeat(1, problem.classes))
+    count, places = problem.counts[0], 2 * (problem.features - 1)
+    columns = random_columns(problem.features, count + 1, seed=seed)
+    row, columns = columns[:, -1:], columns[:, :-1]
+    if even:
+        if count % places:
+            raise InputError(
+                f"a multiple of 2(d - 1) = {places} samples per class", got=f"{count}", remedy="Change per_class."
+            )
+        across = torch.linalg.svd(row.T, full_matrices=True).Vh[1:].T
+        columns = torch.cat([across, -across], dim=1).repeat(1, count // places)
+    return problem.point(row.T.expand(problem.classes, -1), columns.repeat(1, problem.classes))
 
 
 def merged_classes(problem: NormalizedFeatures, groups: int, *, seed: int = 0) -> Point:
