@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 TEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
 
 BENCHMARKS := accuracy.moments speed.moments_update speed.metrics speed.wide_layers speed.vocabulary \
-	races.right_or_wrong races.measuring_tools
+	races.right_or_wrong races.measuring_tools speed.ufm_certificates races.ufm_solvers
 
 .PHONY: help setup demo test test-slow bench clean
 
@@ -17,7 +17,7 @@ help:  ## Show this list.
 setup: $(VENV)/.installed  ## Install the package, with the pinned versions, into .venv.
 
 demo: setup  ## Train small networks on real digits, measure them, write runs/demo/report.html.
-	OMP_NUM_THREADS=1 $(BIN)/tightframe run optimizers weight-decay depthwise --preset smoke --out runs/demo --resume
+	OMP_NUM_THREADS=1 $(BIN)/tightframe run optimizers weight-decay depthwise ufm-collapse ufm-bias --preset smoke --out runs/demo --resume
 
 test: $(VENV)/.installed-dev  ## Run the checks and the default tests.
 	$(BIN)/ruff check .

@@ -24,6 +24,11 @@ TABLES = {
         "vocabulary",
         ["| mode | update (s) | D (s) | NC2 (s) | equinorm (s) | peak (GiB) | bar met |"],
     ),
+    "speed.ufm_certificates": (
+        "ufm_certificates",
+        ["| point | bias | certify (s) | bare products (s) | ratio | gap |", "| loss | bias | solve (s) |"],
+    ),
+    "races.ufm_solvers": ("ufm_races", ["| problem | solver | value | gap | seconds |", "| pymanopt, autodiff |"]),
     "races.measuring_tools": (
         "races",
         ["| tool | CPU (s) | memory (MB) | NC1 |", "Absent, so skipped: rhubarbwu/neural-"],

@@ -113,8 +113,8 @@ def answer(starts: Sequence[Row], saddles: Sequence[Row], points: Sequence[Row],
     )
     text += (
         f"At the temperature where the proof ends, 2(d - 2) = {turn:g}, one fixed direction stops leading down from "
-        f"one classifier for all classes (curvature {_at(saddles, turn, 'fixed mixture'):.1g}), while another goes on to "
-        f"(smallest eigenvalue {_at(saddles, turn, 'smallest eigenvalue'):.2g}). "
+        f"one classifier for all classes (curvature {_at(saddles, turn, 'fixed mixture'):.1g}), while another goes on "
+        f"to (smallest eigenvalue {_at(saddles, turn, 'smallest eigenvalue'):.2g}). "
     )
     stuck = [row for row in starts if row["d"] < row["K"] and row["share"] < 1]
     if stuck:

@@ -176,9 +176,9 @@ def _panels() -> list[Panel]:
         ),
         Panel(
             kind="scatter",
-            title="Critical points that Newton's method finds",
-            caption="Loss and modulus of the smallest eigenvalue, which is negative at all of them, of critical points "
-            "near random starts, by the direction that leads down.",
+            title="Critical points near random starts",
+            caption="Loss and modulus of the smallest eigenvalue, which is negative at all of them, of the critical "
+            "points that Newton's method finds, by the direction that leads down.",
             table="critical points",
             x="objective",
             y="depth",
