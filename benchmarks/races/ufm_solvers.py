@@ -227,7 +227,7 @@ def _cvxpy(problem: UnconstrainedFeatures) -> float:
 
 
 def _normalized(report: Report, quick: bool) -> None:
-    report.say("Features and classifiers on spheres, trust regions from a random start each; value above the closed form.")
+    report.say("Features and classifiers on spheres, trust regions from a random start; value above the closed form.")
     rows = []
     for classes, features, per_class in ((4, 8, 2),) if quick else ((4, 8, 10), (10, 16, 20), (30, 40, 20)):
         problem = NormalizedFeatures(classes=classes, features=features, per_class=per_class, temperature=5.0)

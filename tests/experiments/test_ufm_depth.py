@@ -1,18 +1,17 @@
-"""The experiment on depth: what it measures, and claims that follow from the numbers in both directions."""
+"""The depth experiment: what it measures of a descent, and that its claims follow."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from tightframe.core.errors import InputError
 from tightframe.experiments import ufm_depth
-from tightframe.experiments.study import Sweep
 from tightframe.report import page
 from tightframe.runs.record import Record
 
-SMALL = ufm_depth.Config(classes=3, width=6, per_class=4, levels=(2, 3), scale=0.3, step=0.3, steps=600, seeds=1)
+SMALL = ufm_depth.Config(
+    classes=3, width=6, per_class=4, decay=2e-2, feature_decay=2e-3, levels=(2, 3), step=0.5, steps=600, seeds=1
+)
+NAMES = ("H1", "H2", "H3")
 
 
 @pytest.fixture(scope="module")
@@ -20,69 +19,40 @@ def record() -> Record:
     return ufm_depth.EXPERIMENT.run(config=SMALL)
 
 
-def runs(kind: str, **changes: float | None) -> list[dict]:
-    """One run of two levels for which every claim about its kind holds."""
-    row = {"kind": kind, "levels": 2, "model": f"{kind}, 2 levels", "seed": 0, "NC2 deep fall": 0.01}
-    if kind == "identity":
-        row |= {"NC1 ratio": 0.5, "NC1 slope ratio": 0.9, "NC2 shallow fall": 0.02, "ordered": 0.5}
-    else:
-        row |= {"NC1 ratio": 0.01, "NC1 slope ratio": 0.3, "NC2 shallow fall": 0.9, "ordered": 1.0}
-    return [row | changes]
-
-
-def verdicts(rows: list[dict]) -> dict[str, str]:
-    return {claim.id.split(".")[-1]: claim.verdict for claim in ufm_depth._claims(rows)}
+def test_every_model_has_its_claims(record):
+    ids = [claim.id for claim in record.claims]
+    assert len(set(ids)) == len(ids) == 2 * 4 + 2 * 5
+    assert all(claim.verdict != "not run" for claim in record.claims)
+    verdicts = {claim.id: claim.verdict for claim in record.claims}
+    assert verdicts["N13.identity.2.deepest"] == verdicts["N13.identity.2.structure"] == "passed"
 
 
 def test_the_record_is_drawn(record):
     assert Record.from_json(record.to_json()) == record
-    assert len({claim.id for claim in record.claims}) == len(record.claims)
-    assert all(claim.observed is not None for claim in record.claims)
     text = page.render([record])
     for panel in record.panels:
         assert panel.title in text
 
 
-def test_claims_are_those_of_the_table(record):
-    table = record.tables["runs"]
-    observed = {claim.id: claim.observed for claim in record.claims}
-    for kind, levels, fall in zip(table["kind"], table["levels"], table["NC2 shallow fall"], strict=True):
-        assert observed[f"N13.{kind}.{levels}.structure"] == fall
+def row(step, objective, *values):
+    named = {f"{metric} of {name}": v for name, v in zip(NAMES, values, strict=True) for metric in ("NC1", "NC2 OF")}
+    return {"step": step, "objective": objective, **named}
 
 
-def test_every_level_is_in_the_profile(record):
-    assert len(record.tables["profiles"]["level"]) == 2 * 2 * (2 + 3)
-    assert set(record.tables["profiles"]["level"]) == {"H1", "H2", "H3"}
+def test_levels_are_compared_from_where_the_data_are_fitted():
+    rows = [row(0, 1.0, 4.0, 4.0, 4.0), row(10, 0.05, 1.0, 0.5, 0.1), row(20, 0.04, 0.1, 0.2, 1e-4)]
+    found = ufm_depth._compared(rows, rows[1:], NAMES)
+    assert found["NC1 ratio"] == pytest.approx((0.1 + 1e-3) / 2)
+    assert found["ordered"] == 0.5
+    assert found["NC2 shallow fall"] == pytest.approx(0.1 / 4)
+    assert found["NC2 deep fall"] == pytest.approx(1e-4 / 4)
+    # One decade of the free level against three of the deepest.
+    assert found["NC1 slope ratio"] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("kind", ["identity", "relu"])
-def test_all_claims_can_hold(kind):
-    assert set(verdicts(runs(kind)).values()) == {"passed"}
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes", "fails"),
-    [
-        ("identity", {"NC1 ratio": 0.01}, "variability"),
-        ("identity", {"NC1 slope ratio": 0.3}, "slope"),
-        ("identity", {"NC2 shallow fall": 0.9}, "structure"),
-        ("relu", {"NC1 ratio": 0.9}, "variability"),
-        ("relu", {"NC1 slope ratio": 0.9}, "slope"),
-        ("relu", {"NC2 shallow fall": 0.02}, "structure"),
-        ("relu", {"NC2 deep fall": 0.9}, "deepest"),
-        ("relu", {"ordered": 0.5}, "ordered"),
-    ],
-)
-def test_a_claim_fails_where_its_number_does(kind, changes, fails):
-    assert {key for key, verdict in verdicts(runs(kind, **changes)).items() if verdict != "passed"} == {fails}
-
-
-def test_what_was_not_fitted_is_not_claimed():
-    missing = dict.fromkeys(("NC1 ratio", "NC1 slope ratio", "ordered"))
-    told = verdicts(runs("relu", **missing))
-    assert {key for key, verdict in told.items() if verdict == "not run"} == {"variability", "slope", "ordered"}
-
-
-def test_a_diverging_descent_is_refused():
-    with pytest.raises(InputError, match="Make the step smaller"):
-        ufm_depth.investigate(replace(SMALL, step=1e4, scale=2.0), Sweep())
+def test_a_descent_that_fits_nothing_leaves_claims_not_run():
+    rows = [row(0, 1.0, 4.0, 4.0, 4.0), row(10, 0.9, 1.0, 0.5, 0.1)]
+    run = ufm_depth._compared(rows, [], NAMES) | {"model": "ReLU, 3 levels", "kind": "relu", "levels": 3}
+    verdicts = {claim.id.rsplit(".", 1)[1]: claim.verdict for claim in ufm_depth._claims([run])}
+    assert verdicts["variability"] == verdicts["ordered"] == verdicts["slope"] == "not run"
+    assert ufm_depth._answer([run])

@@ -20,9 +20,9 @@ TINY = Config(
     temperatures=(1.0, 6.0, 12.0),
     per_class=2,
     saddle_temperatures=(1.0, 8.0, 3),
-    searched=((2, 3),),
+    searched=((3, 3),),
     searched_temperatures=(0.7,),
-    searches=1,
+    searches=3,
     plane_temperatures=(1.8, 2.5, 2),
     plane_per_class=60,
     crowded=((4, 2),),
@@ -92,4 +92,4 @@ def test_claims_fail_where_the_numbers_do_not_hold(record):
 def test_presets_grow(record):
     assert set(EXPERIMENT.presets) == set(EXPERIMENT.entry.presets)
     assert EXPERIMENT.presets["quick"] == Config()
-    assert replace(TINY, searches=1) == TINY
+    assert replace(TINY, searches=3) == TINY

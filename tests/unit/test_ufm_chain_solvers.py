@@ -56,6 +56,7 @@ def test_a_short_budget_is_named():
     assert solution.status.outcome == "budget spent"
     assert "after 3 steps" in solution.status.message
     assert solution.trace["step"][-1] == 3
+    assert solve_deep(chain(3, loss="ce"), max_iterations=25).status.outcome == "budget spent"
 
 
 def test_where_no_minimum_is_known_the_status_says_so():

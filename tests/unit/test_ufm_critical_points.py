@@ -7,7 +7,8 @@ import torch
 
 from tightframe.core.errors import InputError
 from tightframe.ufm import UnconstrainedFeatures, optimum
-from tightframe.ufm.critical_points import newton_point, symmetric_point
+from tightframe.ufm.critical_points import newton_point, reductions, survey, symmetric_point
+from tightframe.ufm.landscape import classify
 from tightframe.ufm.model import Point
 
 LOSSES = ("ce", "ls", "focal", "mse")
@@ -136,6 +137,45 @@ def test_newton_reaches_noncollapsed_columns_of_a_loss_that_is_not_convex() -> N
     assert len(critical) >= 8
     for found in critical:
         assert autograd_norm(problem, found.point) < 1e-9
+
+
+def test_the_reductions_of_a_model_are_different_critical_points() -> None:
+    problem = model()
+    found = {name: symmetric_point(problem, **options) for name, options in reductions(problem).items()}
+    assert list(found)[:3] == ["origin", "rank 1", "rank 2"]
+    assert {point.kind for point in found.values()} == {"strict saddle"}
+    assert len({round(point.value, 9) for point in found.values()}) == len(found)
+    # Unequal classes: only those of one size are merged; none where all sizes differ.
+    assert reductions(model(per_class=(12, 6, 6, 3)))["two classes merged"] == {"groups": [[1, 2]]}
+    assert "two classes merged" not in reductions(model(per_class=(12, 6, 5, 3)))
+    assert list(reductions(UnconstrainedFeatures(classes=2, features=1))) == ["origin", "two classes merged"]
+
+
+def test_a_survey_says_how_each_point_was_found() -> None:
+    problem = model(per_class=2, weight_decay=(5e-3, 5e-3))
+    found = survey(problem, 5)
+    assert [how for how, _ in found] == ["descent"] + ["construction"] * 6 + ["Newton"] * 5
+    kinds = [point.kind for _, point in found]
+    assert kinds[0] == "global"
+    assert kinds[1:7] == ["strict saddle"] * 6
+    assert "other" not in kinds
+
+
+def test_the_numbers_of_a_point_fit_a_table() -> None:
+    problem = model()
+    saddle, best = symmetric_point(problem, rank=2), classify(problem, optimum(problem).point())
+    row = saddle.numbers()
+    assert row == row | {
+        "kind": "strict saddle",
+        "rank": 2,
+        "steepness": -saddle.smallest,
+        "|G| - lambda": saddle.excess,
+    }
+    assert row["predicted curvature"] == saddle.direction.predicted
+    assert saddle.certified
+    assert not best.certified
+    assert best.numbers()["steepness"] is None
+    assert best.rank == 3
 
 
 def test_seeds_fix_the_result_and_change_it() -> None:

@@ -26,9 +26,9 @@ def test_numbers_are_those_of_the_objective(loss: str, built: dict) -> None:
     assert left.decrease == saddle.value - problem.objective(point.W, point.H, point.b)
     assert left.predicted == pytest.approx(-way.predicted / 2 * 0.1**2, rel=1e-12)
     assert left.slack == pytest.approx(0.1**4 * problem.loss.smoothness / (2 * 20), rel=1e-12)
-    # WH moves by -t^2 u v^T: one singular value t^2 (in the weights of the normal form, a factor sqrt(n) on W H).
-    change = (point.W @ point.H - saddle.point.W @ saddle.point.H) / 5**0.5
-    assert float(change.norm()) * 5**0.5 == pytest.approx(0.1**2, rel=1e-9) or loss == "focal"
+    # WH moves by -t^2 u v^T, with unit vectors.
+    change = point.W @ point.H - saddle.point.W @ saddle.point.H
+    assert float(change.norm()) == pytest.approx(0.1**2, rel=1e-9)
 
 
 @pytest.mark.parametrize("loss", ["ce", "ls", "focal", "mse"])

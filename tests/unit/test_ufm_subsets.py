@@ -51,6 +51,13 @@ def test_the_cost_of_all_pairs_in_closed_form(vertices, factors):
     assert cost_ratio(classes, 3) == pytest.approx(vertices / 2, rel=1e-12)
 
 
+def test_the_cost_of_disjoint_pairs_of_five_vertices():
+    # Eigenvalues 3, 1 (five times), -2 (four times) of the Petersen graph; rows of W_2 of squared norm 5/4.
+    reader, compare = 1 / 9 + 5 + 4 / 4, 10 * 5 / 4
+    nuclear = math.sqrt(8) + 4 * math.sqrt(3)
+    assert cost_ratio(10, 4, units="disjoint") == pytest.approx(reader * compare * nuclear**2 / 1e4, rel=1e-12)
+
+
 def test_disjoint_pairs_of_five_vertices_make_the_petersen_graph():
     problem = chain(10, 4)
     last = problem.levels(subset_point(problem, units="disjoint"))[-1][:10, ::2]

@@ -118,7 +118,7 @@ def searched(item: tuple[Shape, int]) -> list[Row]:
                 "kind": point.kind,
                 "way down": point.construction or "none",
                 "smallest eigenvalue": point.smallest_eigenvalue,
-                "depth": -point.smallest_eigenvalue,
+                "modulus of the smallest eigenvalue": -point.smallest_eigenvalue,
             }
         rows.append(row)
     return rows
@@ -139,7 +139,6 @@ def held(item: tuple[int, float]) -> Row:
         "temperature": temperature,
         "n": per_class,
         "smallest eigenvalue": float(found.values[0]) if found.status.converged else None,
-        "quantity": "smallest eigenvalue, rotation left out",
         "gradient norm": form.gradient_norm,
         "objective": float(form.value),
         "minimum": normalized_optimum(problem).value,

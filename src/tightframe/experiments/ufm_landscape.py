@@ -19,7 +19,7 @@ _CONJECTURE = "L4, conjecture that d >= K - 1 is enough"
 _PROOF = "Q21, proof of theorem 3.2"
 _KINDS = ("global", "strict saddle", "other", "not critical")
 _DECADES = tuple(2.0**power for power in range(-6, 6))  # of the step at which the decrease is compared
-_EXACT = 1e-9
+_EXACT = 1e-9  # rounding, relative to curvatures that are at least a millionth
 
 Row = Mapping[str, float | int | str | bool | None]
 
@@ -35,7 +35,7 @@ class Config:
         weight_decay: (lambda_W, lambda_H) of random starts and saddles.
         models: (name, bias, samples per class, starts) of random starts and saddles.
         searches: Starts of Newton's method for each loss and d.
-        searched_samples: Samples per class there, where every column is a variable if the loss is not convex.
+        searched_samples: Samples per class there, each a variable where the loss is not convex.
         searched_decay: (lambda_W, lambda_H) there.
     """
 
@@ -244,7 +244,7 @@ def _panels(config: Config) -> tuple[Panel, ...]:
             y="smallest eigenvalue",
             color="point",
             facet="loss",
-            where={"kind": _KINDS[:3]},
+            where={"kind": list(_KINDS[:3])},
         ),
         Panel(
             kind="scatter",
@@ -294,8 +294,8 @@ def _model(config: Config, index: int, loss: str, features: int) -> Unconstraine
 
 
 def _relative(features: int, classes: int) -> str:
-    more = features - classes
-    return f"{f'K {more:+d}' if more else 'K'} = {features}".replace("-", "−")
+    named = f"K {features - classes:+d}".replace(" +0", "")
+    return f"{named} = {features}".replace("+", "+ ").replace("-", "− ")
 
 
 EXPERIMENT = Study(entry("ufm-landscape"), PRESETS, investigate)

@@ -13,6 +13,8 @@ from tightframe.runs.record import Panel, table_of
 from tightframe.ufm.normalized_optima import proven_temperature
 
 _BOUND = "proven below here"
+_SHARE = "share at the global minimum"
+_DEPTH = "modulus of the smallest eigenvalue"
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Config:
     temperatures: tuple[float, ...] = (1.0, 4.0, 7.5, 9.0, 12.0, 15.0)
     per_class: int = 3
     saddle_temperatures: tuple[float, float, int] = (0.5, 24.0, 19)
-    searched: tuple[tuple[int, int], ...] = ((3, 4), (3, 3))
+    searched: tuple[tuple[int, int], ...] = ((3, 4), (3, 3), (4, 5), (4, 4))
     searched_temperatures: tuple[float, ...] = (0.7, 1.5, 2.5)
-    searches: int = 12
+    searches: int = 50
     plane_temperatures: tuple[float, float, int] = (1.2, 4.0, 15)
     plane_per_class: int = 200
     crowded: tuple[tuple[int, int], ...] = ((4, 2), (5, 3), (6, 3), (8, 4))
@@ -52,9 +54,9 @@ PRESETS = {
         cells=((4, 6, 5), (3, 2, 5)),
         temperatures=(2.0, 7.5, 12.0),
         saddle_temperatures=(0.5, 24.0, 8),
-        searched=((3, 4),),
+        searched=((3, 4), (3, 3)),
         searched_temperatures=(0.7,),
-        searches=2,
+        searches=6,
         plane_temperatures=(1.6, 3.0, 5),
         plane_per_class=60,
         crowded=((4, 2), (6, 3)),
@@ -66,8 +68,7 @@ PRESETS = {
         temperatures=(1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0, 26.0),
         per_class=5,
         saddle_temperatures=(0.5, 30.0, 40),
-        searched=((3, 4), (3, 3), (4, 5), (4, 4)),
-        searches=200,
+        searches=500,
         plane_per_class=500,
         crowded=((4, 2), (5, 3), (6, 3), (8, 4), (16, 8)),
         crowded_starts=50,
@@ -95,43 +96,61 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
     plane = sweep(held, [(config.plane_per_class, tau) for tau in _spaced(*config.plane_temperatures)])
     shapes = [(*cell, 1, tau) for cell in config.crowded for tau in config.temperatures[:-1]]
     few = sweep(crowded, [(shape, config.crowded_starts) for shape in shapes])
-    bound, held_at = proven_temperature(classes, features), "smallest eigenvalue"
+    bound = proven_temperature(classes, features)
     tables = {
-        "starts": table_of([*starts, *_line(bound, "share", (0.0, 1.0), "cell")]),
-        "saddles": table_of([*saddles, *_line(bound, "depth", _ends(saddles, "depth"), "point")]),
+        "starts": table_of(starts),
+        "shares": table_of(_shares(starts, bound)),
+        "saddles": table_of(saddles),
+        "depths": table_of(_depths(saddles, bound)),
         "one classifier": table_of(_ways(saddles, bound)),
         "critical points": table_of(points),
-        "opposite feature": table_of([*plane, *_line(2.0, held_at, _ends(plane, held_at), "quantity", "tau = K - 1")]),
+        "opposite feature": table_of(plane),
+        "held": table_of(_held(plane)),
         "few dimensions": table_of(few),
     }
     claims = [*start_claims(starts), *saddle_claims(saddles, bound, turn), *search_claims(points), *plane_claims(plane)]
     return Findings(tuple(claims), answer(starts, saddles, points, turn), tables, tuple(_panels()))
 
 
+def _shares(starts: Sequence[Row], bound: float) -> list[Row]:
+    first = starts[0]["cell"]
+    rows = [
+        {"cell": row["cell"], "line": "random starts", "temperature": row["temperature"], _SHARE: row["share"]}
+        for row in starts
+    ]
+    return rows + [{"cell": first, "line": _BOUND, "temperature": bound, _SHARE: end} for end in (0.0, 1.0)]
+
+
+def _depths(saddles: Sequence[Row], bound: float) -> list[Row]:
+    rows = [{"point": row["point"], "temperature": row["temperature"], _DEPTH: row["depth"]} for row in saddles]
+    return rows + [{"point": _BOUND, "temperature": bound, _DEPTH: end} for end in _ends(rows, _DEPTH)]
+
+
 def _ways(saddles: Sequence[Row], bound: float) -> list[Row]:
     """At one classifier for all: the three curvatures by temperature, and a line at the bound."""
     shown = {
-        "smallest eigenvalue": "lowest eigenvalue",
-        "curvature": "best proportion",
         "fixed mixture": "fixed proportion",
+        "curvature": "best proportion",
+        "smallest eigenvalue": "lowest eigenvalue",
     }
     rows = [
         {"direction": name, "temperature": row["temperature"], "curvature": row[column]}
         for row in saddles
-        if row["point"] == ONE_CLASSIFIER
+        if row["point"] == ONE_CLASSIFIER and row["temperature"] <= 2 * bound
         for column, name in shown.items()
-        if row["temperature"] <= 2.5 * bound
     ]
-    return [*rows, *_line(bound, "curvature", _ends(rows, "curvature"), "direction")]
+    return rows + [{"direction": _BOUND, "temperature": bound, "curvature": end} for end in _ends(rows, "curvature")]
 
 
-def _line(at: float, column: str, ends: Sequence[float], role: str, label: str = _BOUND) -> list[Row]:
-    """Two ends of a vertical line."""
-    return [{role: label, "temperature": at, column: end} for end in ends]
+def _held(plane: Sequence[Row]) -> list[Row]:
+    name = "smallest eigenvalue"
+    rows = [{"line": "without the rotation", "temperature": row["temperature"], name: row[name]} for row in plane]
+    return rows + [{"line": "tau = K - 1", "temperature": 2.0, name: end} for end in _ends(rows, name)]
 
 
 def _ends(rows: Sequence[Row], name: str) -> tuple[float, float]:
-    values = [row[name] for row in rows if row.get(name) is not None]
+    """Of a vertical line."""
+    values = [row[name] for row in rows if row[name] is not None]
     return min(values), max(values)
 
 
@@ -146,19 +165,20 @@ def _panels() -> list[Panel]:
             title="Random starts that reach the global minimum",
             caption="Share of starts of Riemannian trust regions that end at a certified global minimum. The line is "
             "at the temperature below which the theorem holds for the first shape; it says nothing of d <= K.",
-            table="starts",
+            table="shares",
             x="temperature",
-            y="share",
-            color="cell",
+            y=_SHARE,
+            color="line",
+            facet="cell",
         ),
         Panel(
             kind="curves",
             title="How steep the ways out of constructed saddles are",
             caption="Modulus of the smallest eigenvalue, which is negative, of the Hessian on the spheres at critical "
             "points that are written down. None of the curves ends at the proven temperature.",
-            table="saddles",
+            table="depths",
             x="temperature",
-            y="depth",
+            y=_DEPTH,
             color="point",
             x_scale="log",
             y_scale="log",
@@ -181,7 +201,7 @@ def _panels() -> list[Panel]:
             "points that Newton's method finds, by the direction that leads down.",
             table="critical points",
             x="objective",
-            y="depth",
+            y=_DEPTH,
             color="way down",
             facet="cell",
             y_scale="log",
@@ -193,10 +213,10 @@ def _panels() -> list[Panel]:
             caption="One feature of each class opposite to its classifier, the others collapsed. The smallest "
             "eigenvalue of the Hessian, the rotation of the plane left out, turns positive about tau = K - 1 = 2: a "
             "local minimum.",
-            table="opposite feature",
+            table="held",
             x="temperature",
             y="smallest eigenvalue",
-            color="quantity",
+            color="line",
         ),
     ]
 

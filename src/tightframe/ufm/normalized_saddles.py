@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution
+from tightframe.core.typing import Float
 from tightframe.geometry.frames import simplex_etf
-from tightframe.optimize.riemannian import on_spheres, random_columns
+from tightframe.optimize.riemannian import random_columns, tangent
 from tightframe.optimize.stationary import stationary_point
 from tightframe.ufm.model import Point
 from tightframe.ufm.normalized import NormalizedFeatures, SphereForm
+
+Vector = Float[Tensor, " m"]
 
 
 def single_classifier(problem: NormalizedFeatures, *, even: bool = False, seed: int = 0) -> Point:
@@ -130,29 +134,42 @@ def nearby_critical_point(
         `classify_normalized`.
     """
     start = problem.start(seed=seed) if start is None else problem.point(start.W, start.H)
-    labels, classes = problem.labels, problem.classes
+    shape = (problem.features, problem.classes + problem.samples)
 
-    def objective(vector: torch.Tensor) -> torch.Tensor:
-        columns = vector.view(problem.features, -1)
-        norms = torch.linalg.vector_norm(columns, dim=0)
-        unit = columns / norms
-        logits = problem.temperature * (unit[:, :classes].T @ unit[:, classes:])
-        return problem.loss.value(logits, labels).mean() + 0.5 * (norms - 1).square().sum()
+    def gradient(vector: Vector) -> Vector:
+        form, norms, columns = _off_spheres(problem, vector.view(shape))
+        return (_joined(*form.gradient) / norms + (norms - 1) * columns).flatten()
 
-    gradient = torch.func.grad(objective)
+    def product(vector: Vector, along: Vector) -> Vector:
+        form, norms, columns = _off_spheres(problem, vector.view(shape))
+        radial = (columns * along.view(shape)).sum(0)
+        turned = tangent(columns, along.view(shape)) / norms
+        slopes = _joined(*form.euclidean)
+        bent = _joined(*form.euclidean_second(turned[:, : problem.classes].T, turned[:, problem.classes :]))
+        # The derivative of (I - y y^T) g / |x| along y, g and |x| in turn.
+        bent = tangent(columns, bent) - turned * (columns * slopes).sum(0) - columns * (turned * slopes).sum(0)
+        bent = bent / norms - tangent(columns, slopes) * radial / norms.square()
+        return (bent + radial * columns + (norms - 1) * turned).flatten()
+
     found = stationary_point(
-        gradient,
-        lambda at, along: torch.func.jvp(gradient, (at,), (along,))[1],
-        torch.cat([start.W.T, start.H], dim=1).flatten(),
-        tolerance=tolerance,
-        max_steps=max_steps,
+        gradient, product, _joined(start.W, start.H).flatten(), tolerance=tolerance, max_steps=max_steps
     )
-    unit = on_spheres(found.x.view(problem.features, -1))
-    form = SphereForm(problem, unit[:, :classes].T.contiguous(), unit[:, classes:].contiguous())
+    form, _, _ = _off_spheres(problem, found.x.view(shape))
     return Solution(found.status, float(form.value), {"W": form.W, "H": form.H}, found.trace)
 
 
-def _aligned(problem: NormalizedFeatures, rows: torch.Tensor) -> Point:
+def _off_spheres(problem: NormalizedFeatures, columns: Tensor) -> tuple[SphereForm, Tensor, Tensor]:
+    """The form at the directions of free columns (rows of W first), their norms and the directions."""
+    norms = torch.linalg.vector_norm(columns, dim=0)
+    unit = columns / norms
+    return SphereForm(problem, unit[:, : problem.classes].T, unit[:, problem.classes :]), norms, unit
+
+
+def _joined(in_W: Tensor, in_H: Tensor) -> Tensor:
+    return torch.cat([in_W.T, in_H], dim=1)
+
+
+def _aligned(problem: NormalizedFeatures, rows: Tensor) -> Point:
     return problem.point(rows, rows.T[:, problem.labels])
 
 
