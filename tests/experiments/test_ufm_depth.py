@@ -9,7 +9,7 @@ from tightframe.report import page
 from tightframe.runs.record import Record
 
 SMALL = ufm_depth.Config(
-    classes=3, width=6, per_class=4, decay=2e-2, feature_decay=2e-3, levels=(2, 3), step=0.5, steps=600, seeds=1
+    classes=3, width=20, per_class=4, decay=5e-3, feature_decay=1e-3, levels=(2, 3), step=1.0, steps=700, seeds=1
 )
 NAMES = ("H1", "H2", "H3")
 
@@ -55,4 +55,4 @@ def test_a_descent_that_fits_nothing_leaves_claims_not_run():
     run = ufm_depth._compared(rows, [], NAMES) | {"model": "ReLU, 3 levels", "kind": "relu", "levels": 3}
     verdicts = {claim.id.rsplit(".", 1)[1]: claim.verdict for claim in ufm_depth._claims([run])}
     assert verdicts["variability"] == verdicts["ordered"] == verdicts["slope"] == "not run"
-    assert ufm_depth._answer([run])
+    assert ufm_depth._answer([run]) == "No model fitted its data."

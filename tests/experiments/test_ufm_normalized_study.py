@@ -37,7 +37,7 @@ def record() -> Record:
 
 def test_every_claim_holds_on_a_small_model(record):
     assert {claim.id: claim.verdict for claim in record.claims if claim.verdict != "passed"} == {}
-    assert len({claim.id for claim in record.claims}) == len(record.claims) == 11
+    assert len({claim.id for claim in record.claims}) == len(record.claims) == 12
     assert all(claim.id.split(".")[0] in entry("ufm-normalized").claims for claim in record.claims)
 
 
@@ -81,9 +81,15 @@ def test_claims_fail_where_the_numbers_do_not_hold(record):
     # Of d < K nothing is claimed.
     shares = {claim.id: claim for claim in sphere_claims.start_claims(rows)}
     assert shares["N14.starts.beyond"].verdict == "not run"
-    points = [{"found": True, "kind": "other"}, {"found": True, "kind": "strict saddle"}, {"found": False}]
-    assert sphere_claims.search_claims(points)[0].verdict == "failed"
-    assert sphere_claims.search_claims(points[2:])[0].verdict == "not run"
+    points = [
+        {"found": True, "kind": "other", "way down": "none"},
+        {"found": True, "kind": "strict saddle", "way down": "null space"},
+        {"found": False},
+    ]
+    assert [claim.verdict for claim in sphere_claims.search_claims(points)] == ["failed", "passed"]
+    points[0] = {"found": True, "kind": "strict saddle", "way down": "eigenvector"}
+    assert [claim.verdict for claim in sphere_claims.search_claims(points)] == ["passed", "failed"]
+    assert [claim.verdict for claim in sphere_claims.search_claims(points[2:])] == ["not run", "not run"]
     held = [spheres.held((60, temperature)) for temperature in (1.8, 2.5)]
     assert [claim.verdict for claim in sphere_claims.plane_claims(held)] == ["passed", "passed"]
     assert [claim.verdict for claim in sphere_claims.plane_claims([held[0]])] == ["passed", "failed"]

@@ -12,12 +12,12 @@ from tightframe.runs.record import Record
 
 SMALL = ufm_extended.Config(
     classes=3,
-    width=6,
+    width=20,
     per_class=4,
-    decays=(2e-2, 1e-2, 2e-3),
-    step=0.5,
-    steps=1500,
-    seeds=1,
+    decays=(5e-3, 2.5e-3, 1e-3),
+    step=1.0,
+    steps=800,
+    seeds=2,
     thresholds=(0.3, 1.03),
     factors=(2, 3),
     starts=1,

@@ -86,7 +86,12 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
     }
     by_loss = {loss: [row for cell, row in zip(cells, rows, strict=True) if cell[0] == loss] for loss in config.losses}
     claims = [claim for loss, mine in by_loss.items() for claim in _grid_claims(loss, mine)] + _crowded_claims(few)
-    return Findings(tuple(claims), _answer(rows, few), tables, _panels(config))
+    return Findings(
+        tuple(claims),
+        _answer(rows, few),
+        tables,
+        (*_theory_panels(config.sizes[0][0]), *_crowded_panels(max(config.crowded))),
+    )
 
 
 def _grid_claims(loss: str, rows: Sequence[Row]) -> list[Claim]:
@@ -191,9 +196,7 @@ def _answer(rows: Sequence[Row], few: Sequence[Row]) -> str:
     )
 
 
-def _panels(config: Config) -> tuple[Panel, ...]:
-    classes, largest = config.sizes[0][0], max(config.crowded)
-    few = {"table": "few dimensions", "x": "d", "color": "loss", "facet": "regime", "where": {"K": largest}}
+def _theory_panels(classes: int) -> tuple[Panel, ...]:
     return (
         Panel(
             kind="matrix",
@@ -227,6 +230,12 @@ def _panels(config: Config) -> tuple[Panel, ...]:
             value="logit",
             facet="model",
         ),
+    )
+
+
+def _crowded_panels(largest: int) -> tuple[Panel, ...]:
+    few = {"table": "few dimensions", "x": "d", "color": "loss", "facet": "regime", "where": {"K": largest}}
+    return (
         Panel(
             kind="scatter",
             title=f"How near {largest} classifiers come in d dimensions",

@@ -206,13 +206,13 @@ def _answer(runs: Sequence[Row]) -> str:
     for kind, name in _NAMES.items():
         rows = [row for row in runs if row["kind"] == kind]
         ratios = [row["NC1 ratio"] for row in rows if row["NC1 ratio"] is not None]
-        shallow = _middle([row["NC2 shallow fall"] for row in rows])
-        said.append(
-            f"{name}: NC1 of the deepest level is {min(ratios, default=math.nan):.1e} to "
-            f"{max(ratios, default=math.nan):.1e} times that of the free one, whose distance from an orthogonal frame "
-            f"ends at {shallow:.2f} of the start's"
-        )
-    return "; ".join(said) + "."
+        falls = [row["NC2 shallow fall"] for row in rows]
+        if ratios:
+            said.append(
+                f"{name}: NC1 of the deepest level is {min(ratios):.1e} to {max(ratios):.1e} times that of the free "
+                f"one, whose distance from an orthogonal frame ends at {median(falls):.2f} of the start's"
+            )
+    return "; ".join(said or ["No model fitted its data"]) + "."
 
 
 def _panels() -> list[Panel]:

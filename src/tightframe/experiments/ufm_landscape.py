@@ -203,7 +203,6 @@ def _point_claims(config: Config, rows: Sequence[Row]) -> list[Claim]:
 
 
 def _zero(key: str, what: str, observed: float | None, note: str, source: str = _PROOF) -> Claim:
-    """A number, or a relative difference, that is zero up to rounding."""
     values = {"expected": 0.0, "observed": observed, "tolerance": _EXACT}
     return Claim(id=f"N2.{key}", statement=what, source=source, note=note, **values)
 
@@ -294,8 +293,8 @@ def _model(config: Config, index: int, loss: str, features: int) -> Unconstraine
 
 
 def _relative(features: int, classes: int) -> str:
-    named = f"K {features - classes:+d}".replace(" +0", "")
-    return f"{named} = {features}".replace("+", "+ ").replace("-", "− ")
+    named = f"K {features - classes:+d} = {features}".replace(" +0", "")
+    return named.replace("+", "+ ").replace("-", "− ")
 
 
 EXPERIMENT = Study(entry("ufm-landscape"), PRESETS, investigate)

@@ -36,13 +36,13 @@ class Config:
         crowded_starts: Random starts of each, at every temperature but the last.
     """
 
-    cells: tuple[tuple[int, int, int], ...] = ((4, 6, 100), (4, 4, 30), (4, 3, 30), (3, 2, 100))
+    cells: tuple[tuple[int, int, int], ...] = ((4, 6, 100), (4, 4, 20), (4, 3, 20), (3, 2, 100))
     temperatures: tuple[float, ...] = (1.0, 4.0, 7.5, 9.0, 12.0, 15.0)
     per_class: int = 3
     saddle_temperatures: tuple[float, float, int] = (0.5, 24.0, 19)
     searched: tuple[tuple[int, int], ...] = ((3, 4), (3, 3), (4, 5), (4, 4))
     searched_temperatures: tuple[float, ...] = (0.7, 1.5, 2.5)
-    searches: int = 50
+    searches: int = 30
     plane_temperatures: tuple[float, float, int] = (1.2, 4.0, 15)
     plane_per_class: int = 200
     crowded: tuple[tuple[int, int], ...] = ((4, 2), (5, 3), (6, 3), (8, 4))
@@ -74,6 +74,68 @@ PRESETS = {
         crowded_starts=50,
     ),
 }
+
+
+PANELS = (
+    Panel(
+        kind="curves",
+        title="Random starts that reach the global minimum",
+        caption="Share of starts of Riemannian trust regions that end at a certified global minimum. The line is "
+        "at the temperature below which the theorem holds for the first shape; it says nothing of d <= K.",
+        table="shares",
+        x="temperature",
+        y=_SHARE,
+        color="line",
+        facet="cell",
+    ),
+    Panel(
+        kind="curves",
+        title="How steep the ways out of constructed saddles are",
+        caption="Modulus of the smallest eigenvalue, which is negative, of the Hessian on the spheres at critical "
+        "points that are written down. None of the curves ends at the proven temperature.",
+        table="depths",
+        x="temperature",
+        y=_DEPTH,
+        color="point",
+        x_scale="log",
+        y_scale="log",
+    ),
+    Panel(
+        kind="curves",
+        title="One classifier for all classes: three directions",
+        caption="Curvature along unit directions that move the classifiers apart and every feature toward its own, "
+        "in equal measure (fixed proportion) or in the best one, and the lowest of all. Only the first turns "
+        "positive: at the proven temperature.",
+        table="one classifier",
+        x="temperature",
+        y="curvature",
+        color="direction",
+    ),
+    Panel(
+        kind="scatter",
+        title="Critical points near random starts",
+        caption="Loss and modulus of the smallest eigenvalue, which is negative at all of them, of the critical "
+        "points that Newton's method finds, by the direction that leads down.",
+        table="critical points",
+        x="objective",
+        y=_DEPTH,
+        color="way down",
+        facet="cell",
+        y_scale="log",
+        where={"found": True},
+    ),
+    Panel(
+        kind="curves",
+        title="Three classes in the plane: a feature held on the wrong side",
+        caption="One feature of each class opposite to its classifier, the others collapsed. The smallest "
+        "eigenvalue of the Hessian, the rotation of the plane left out, turns positive about tau = K - 1 = 2: a "
+        "local minimum.",
+        table="held",
+        x="temperature",
+        y="smallest eigenvalue",
+        color="line",
+    ),
+)
 
 
 def investigate(config: Config, sweep: Sweep) -> Findings:
@@ -109,7 +171,7 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
         "few dimensions": table_of(few),
     }
     claims = [*start_claims(starts), *saddle_claims(saddles, bound, turn), *search_claims(points), *plane_claims(plane)]
-    return Findings(tuple(claims), answer(starts, saddles, points, turn), tables, tuple(_panels()))
+    return Findings(tuple(claims), answer(starts, saddles, points, turn), tables, PANELS)
 
 
 def _shares(starts: Sequence[Row], bound: float) -> list[Row]:
@@ -156,69 +218,6 @@ def _ends(rows: Sequence[Row], name: str) -> tuple[float, float]:
 
 def _spaced(first: float, last: float, count: int) -> list[float]:
     return [first * (last / first) ** (i / (count - 1)) for i in range(count)]
-
-
-def _panels() -> list[Panel]:
-    return [
-        Panel(
-            kind="curves",
-            title="Random starts that reach the global minimum",
-            caption="Share of starts of Riemannian trust regions that end at a certified global minimum. The line is "
-            "at the temperature below which the theorem holds for the first shape; it says nothing of d <= K.",
-            table="shares",
-            x="temperature",
-            y=_SHARE,
-            color="line",
-            facet="cell",
-        ),
-        Panel(
-            kind="curves",
-            title="How steep the ways out of constructed saddles are",
-            caption="Modulus of the smallest eigenvalue, which is negative, of the Hessian on the spheres at critical "
-            "points that are written down. None of the curves ends at the proven temperature.",
-            table="depths",
-            x="temperature",
-            y=_DEPTH,
-            color="point",
-            x_scale="log",
-            y_scale="log",
-        ),
-        Panel(
-            kind="curves",
-            title="One classifier for all classes: three directions",
-            caption="Curvature along unit directions that move the classifiers apart and every feature toward its own, "
-            "in equal measure (fixed proportion) or in the best one, and the lowest of all. Only the first turns "
-            "positive: at the proven temperature.",
-            table="one classifier",
-            x="temperature",
-            y="curvature",
-            color="direction",
-        ),
-        Panel(
-            kind="scatter",
-            title="Critical points near random starts",
-            caption="Loss and modulus of the smallest eigenvalue, which is negative at all of them, of the critical "
-            "points that Newton's method finds, by the direction that leads down.",
-            table="critical points",
-            x="objective",
-            y=_DEPTH,
-            color="way down",
-            facet="cell",
-            y_scale="log",
-            where={"found": True},
-        ),
-        Panel(
-            kind="curves",
-            title="Three classes in the plane: a feature held on the wrong side",
-            caption="One feature of each class opposite to its classifier, the others collapsed. The smallest "
-            "eigenvalue of the Hessian, the rotation of the plane left out, turns positive about tau = K - 1 = 2: a "
-            "local minimum.",
-            table="held",
-            x="temperature",
-            y="smallest eigenvalue",
-            color="line",
-        ),
-    ]
 
 
 EXPERIMENT = Study(entry("ufm-normalized"), PRESETS, investigate)

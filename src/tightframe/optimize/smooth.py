@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy
@@ -52,7 +53,7 @@ def lbfgs(
     optimizer = torch.optim.LBFGS(
         [point],
         max_iter=every,
-        max_eval=20 * (max_iterations + 1),
+        max_eval=25 * (every + 1),
         history_size=memory,
         tolerance_grad=scale * gradient_tolerance,
         tolerance_change=0.0,
@@ -65,7 +66,7 @@ def lbfgs(
         return scale * value
 
     best, steps = start, 0
-    while steps < max_iterations:
+    while steps < max_iterations and math.isfinite(lowest):
         optimizer.param_groups[0]["max_iter"] = min(every, max_iterations - steps)
         optimizer.step(closure)
         taken = optimizer.state[point]["n_iter"] - steps
@@ -108,11 +109,14 @@ def newton_steps(
     for _ in range(max_steps):
         if size <= tolerance:
             break
-        step = _minres(lambda vector, at=point: product(at, vector), -slope, inner)
-        moved = point + step
-        slope_there = gradient(moved)
-        size_there = float(torch.linalg.vector_norm(slope_there))
-        if not size_there < size:
+        # Along null directions rounding grows with the products: where a step fails, one from fewer may do.
+        for products in (inner, inner // 8):
+            moved = point + _minres(lambda vector, at=point: product(at, vector), -slope, products)
+            slope_there = gradient(moved)
+            size_there = float(torch.linalg.vector_norm(slope_there))
+            if size_there < size:
+                break
+        else:
             break
         point, slope, size = moved, slope_there, size_there
     return point
