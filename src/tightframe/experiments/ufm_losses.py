@@ -197,6 +197,7 @@ def _panels() -> list[Panel]:
             y="difference",
             color="losses",
             x_scale="log",
+            y_scale="log",
         ),
         Panel(
             kind="matrix",
