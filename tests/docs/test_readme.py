@@ -69,13 +69,14 @@ CALLS = [(number, words) for number, words in calls(TEXT) if len(words) > 1 or w
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def test_the_python_blocks_run_in_order(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "unconstrained_features.md"], ids=lambda page: page.name)
+def test_the_python_blocks_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "readme"}
     ran = 0
-    for block in blocks(TEXT, "python"):
+    for block in blocks(page.read_text(encoding="utf-8"), "python"):
         code = "\n" * (block.line - 1) + block.code
-        exec(compile(code, str(README), "exec"), namespace)  # noqa: S102
+        exec(compile(code, str(page), "exec"), namespace)  # noqa: S102
         ran += 1
     assert ran
 

@@ -46,10 +46,10 @@ def test_the_record_is_drawn(record):
 
 
 def test_curves_are_thinned_and_end_at_the_last_step():
-    found = ufm_extended.descended((replace(SMALL, steps=400, every=1), "relu", (0.1, 0.1, 0.2)))
+    found = ufm_extended.descended((replace(SMALL, steps=200, every=1), "relu", (0.1, 0.1, 0.2)))
     steps = sorted({row["step"] for row in found["metrics"]})
     assert len(steps) <= 151
-    assert (steps[0], steps[-1]) == (1, 400)
+    assert (steps[0], steps[-1]) == (1, 200)
     assert {row["model"] for row in found["metrics"]} == {"ReLU, larger H1"}
     assert {row["level"] for row in found["metrics"]} == {"H1", "H2", "W1 H1"}
 
