@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,7 @@ from tightframe.core.errors import InputError
 from tightframe.core.solution import Certificate, Solution, Status, Trace
 from tightframe.core.threads import threads_for
 from tightframe.optimize.smooth import lbfgs, newton_steps
-from tightframe.ufm.certificate import certify_form, escaping, way_down
+from tightframe.ufm.certificate import certify_form, escaping, negative_curvature
 from tightframe.ufm.model import Point, UnconstrainedFeatures
 from tightframe.ufm.normal_form import NormalForm
 
@@ -111,8 +112,7 @@ class _Run:
 
     def escape(self) -> bool:
         """Step along a direction of negative curvature, as far as the objective falls; False where there is none."""
-        direction = way_down(self.form)
-        if direction is None or direction.kind != "negative curvature":
+        if not math.isfinite(self.form.value) or negative_curvature(self.form) is None:
             return False
         parts = escaping(self.form)
         steps = [[length * part for part in parts] for length in 2.0 ** torch.arange(-10, 20)]
