@@ -194,5 +194,5 @@ def test_every_claim_of_the_ledger_has_one_experiment():
     assert sorted(claims) == sorted(LEDGER | BEYOND)
     names = {entry.name.replace("-", "_") for entry in catalog.ENTRIES}
     shared = {"__init__", "base", "catalog", "settings", "study"}
-    others = shared | {"chains", "programs", "regimes", "spheres", "sphere_claims"}
+    others = shared | {"chains", "pairs", "programs", "regimes", "spheres", "sphere_claims"}
     assert names == {path.stem for path in (SOURCE / "experiments").glob("*.py")} - others

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tightframe.experiments import chains, ufm_low_rank
+from tightframe.experiments import chains, pairs, ufm_low_rank
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.ufm.subsets import subset_value
 
 SMALL = ufm_low_rank.Config(
     cells=((3, (2, 3)), (4, (10,))),
@@ -28,8 +29,8 @@ def record() -> Record:
 def test_collapse_is_beaten_where_it_is_known_to_be(record):
     verdicts = {claim.id: claim.verdict for claim in record.claims}
     failed = {name for name, verdict in verdicts.items() if verdict != "passed"}
-    # The remark of the source does not hold for six classes.
-    assert failed == {"X1.cross-entropy.L3.K6"}
+    # The remark of the source does not hold for six classes, nor its conjecture for fifteen.
+    assert failed == {"X1.cross-entropy.L3.K6", "X1.condition.K15"}
     assert {"X1.pairs.L4.K10", "X1.low-rank.L4", "X1.three", "X1.binary"} < set(verdicts)
     crossover = record.tables["crossover"]
     assert dict(zip(crossover["factors"], crossover["classes"], strict=True)) == {3: None, 4: 10}
@@ -52,9 +53,11 @@ def test_claims_follow_from_the_numbers(record):
     assert failed == {"X1.binary", "X1.three", "X1.low-rank.L4"}
 
 
-def test_closed_forms_are_tried_where_they_exist():
-    ten, three = (len(ufm_low_rank._written(ufm_low_rank._relu(4, classes))) for classes in (10, 3))
-    assert (ten, three) == (2, 1)
+def test_the_best_closed_forms_come_first():
+    problem = pairs.relu_chain(4, 15)
+    best, second = (problem.objective(point) for point in pairs.pair_points(problem))
+    assert best == subset_value(problem, reach=3) < second == subset_value(problem, reach=4)
+    assert len(pairs.pair_points(pairs.relu_chain(4, 3))) == 1
 
 
 def test_two_factors_with_cross_entropy_end_at_the_simplex():

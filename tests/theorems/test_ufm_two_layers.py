@@ -60,14 +60,26 @@ def test_with_relu_the_free_level_need_not_even_have_full_rank():
     assert problem.objective(point) == pytest.approx(deep_optimum(problem).value, rel=1e-13)
 
 
-@pytest.mark.parametrize(("classes", "factors", "units"), [(10, 4, "disjoint"), (6, 5, "own")])
+@pytest.mark.parametrize(("classes", "factors", "reach"), [(15, 3, 3), (10, 4, 3), (8, 4, 3), (6, 5, 2)])
 @pytest.mark.parametrize("decay", [1e-2, 1e-3, 1e-4])
-def test_pairs_beat_collapse_in_closed_form(classes, factors, units, decay):
+def test_pairs_beat_collapse_in_closed_form(classes, factors, reach, decay):
     problem = DeepUnconstrainedFeatures(
-        classes=classes, widths=(classes,) * (factors - 1), decays=(decay,) * factors, activation="relu"
+        classes=classes, widths=(2 * classes,) * (factors - 1), decays=(decay,) * factors, activation="relu"
     )
-    low = subset_point(problem, units=units)
+    low = subset_point(problem, reach=reach)
     assert problem.objective(low) < deep_optimum(problem).value * (1 - 1e-3)
+
+
+def test_the_nuclear_norm_condition_of_theorem_4_2_fails_for_fifteen_classes():
+    """A point of its model below the collapsed one: the minimum cannot satisfy the condition."""
+    problem = DeepUnconstrainedFeatures(
+        classes=15, widths=(30, 30), per_class=4, decays=(5e-3, 2.5e-3, 1e-5), activation="relu"
+    )
+    point = subset_point(problem, reach=3)
+    assert problem.objective(point) < deep_optimum(problem).value * (1 - 1e-2)
+    norms = nuclear_norms(problem, point)
+    before, after = 5 * 24**0.5, 12**0.5 + 5 * 6**0.5 + 9 * 2**0.5
+    assert norms["nuclear norm after"] / norms["nuclear norm before"] == pytest.approx(after / before, rel=1e-12)
 
 
 @pytest.mark.parametrize("classes", [4, 6])

@@ -152,7 +152,8 @@ def test_a_tolerance_below_rounding_stalls_at_the_minimum(method):
     assert found.objective == pytest.approx(2.5 * float(torch.linalg.eigvalsh(matrix)[0]), abs=1e-12)
 
 
-def test_a_gradient_that_points_the_wrong_way_ends_soon():
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gradient_that_points_the_wrong_way_ends_soon(method):
     calls = []
     value, gradient, product = quotient(symmetric(6))
     found = minimize_on_spheres(
@@ -160,6 +161,7 @@ def test_a_gradient_that_points_the_wrong_way_ends_soon():
         lambda X: [-part for part in gradient(X)],
         product,
         {"X": random_columns(6, 2, seed=0)},
+        method=method,
         max_iterations=5000,
     )
     assert found.status.outcome == "stalled"

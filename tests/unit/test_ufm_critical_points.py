@@ -7,9 +7,10 @@ import torch
 
 from tightframe.core.errors import InputError
 from tightframe.ufm import UnconstrainedFeatures, optimum
-from tightframe.ufm.critical_points import newton_point, reductions, survey, symmetric_point
-from tightframe.ufm.landscape import classify
+from tightframe.ufm.critical_points import ends, newton_point, reductions, survey, symmetric_point
+from tightframe.ufm.landscape import Landscape, classify
 from tightframe.ufm.model import Point
+from tightframe.ufm.normal_form import NormalForm
 
 LOSSES = ("ce", "ls", "focal", "mse")
 BIASES = ("none", "free", 0.02)
@@ -130,13 +131,20 @@ def test_newton_stays_at_the_saddle_it_starts_from_and_returns_to_it() -> None:
     assert newton_point(problem, start=near).value == pytest.approx(saddle.value, abs=1e-12)
 
 
-def test_newton_reaches_noncollapsed_columns_of_a_loss_that_is_not_convex() -> None:
-    problem = UnconstrainedFeatures(classes=2, features=2, per_class=2, loss="focal", weight_decay=(1e-2, 1e-2))
-    points = [newton_point(problem, seed=seed) for seed in range(12)]
-    critical = [found for found in points if found.kind != "not critical"]
-    assert len(critical) >= 8
-    for found in critical:
-        assert autograd_norm(problem, found.point) < 1e-9
+def test_newton_moves_every_column_of_a_loss_that_is_not_convex() -> None:
+    problem = UnconstrainedFeatures(classes=3, features=3, per_class=2, loss="focal", weight_decay=(5e-3, 5e-3))
+    changed = 0
+    for seed in range(8):
+        start = problem.start(seed=seed, scale=3.0)
+        means = start.H.view(3, 3, 2).mean(2, keepdim=True).expand(-1, -1, 2).reshape(3, 6)
+        found = newton_point(problem, start=start)
+        changed += abs(found.value - newton_point(problem, start=Point(start.W, means, start.b)).value) > 1e-3
+        if found.kind != "not critical":
+            assert autograd_norm(problem, found.point) < 1e-9
+            # All that were found are collapsed, which theory says of global minima only.
+            columns = found.point.H.view(3, 3, 2)
+            torch.testing.assert_close(columns[..., 0], columns[..., 1], rtol=0, atol=1e-9)
+    assert changed >= 2
 
 
 def test_the_reductions_of_a_model_are_different_critical_points() -> None:
@@ -159,6 +167,45 @@ def test_a_survey_says_how_each_point_was_found() -> None:
     assert kinds[0] == "global"
     assert kinds[1:7] == ["strict saddle"] * 6
     assert "other" not in kinds
+
+
+@pytest.mark.parametrize("loss", ["ce", "ls", "focal"])
+def test_in_two_dimensions_fewer_than_classes_descents_end_at_different_local_minima(loss: str) -> None:
+    problem = model(features=2, per_class=(20, 10, 10, 5), loss=loss, weight_decay=(5e-3, 5e-4))
+    found = ends(problem, 12)
+    assert len(found) == 2
+    assert sum(end.starts for end in found) == 12
+    assert found[1].point.value - found[0].point.value > 1e-5
+    for end in found:
+        assert end.isolated
+        assert end.point.kind == "other"
+        # Beside the one rotation, whose eigenvalue is zero, the Hessian is positive: its second eigenvalue.
+        landscape = Landscape(NormalForm.of_point(problem, end.point.point))
+        x = landscape.vector
+        hessian = torch.stack([landscape.product(x, e) for e in torch.eye(len(x), dtype=torch.float64)])
+        values = torch.linalg.eigvalsh(hessian)
+        assert abs(float(values[0])) < 1e-8
+        assert end.stiffness == pytest.approx(float(values[1]), rel=1e-9)
+        assert end.stiffness > 1e-4
+
+
+def test_from_the_dimension_of_the_simplex_on_all_descents_have_one_end() -> None:
+    for features in (3, 4, 6):
+        (end,) = ends(model(features=features), 6)
+        assert (end.starts, end.point.kind) == (6, "global")
+        # Up to rotations the simplex is a minimum that stands alone: the next eigenvalue is lambda.
+        assert end.isolated
+        assert end.stiffness == pytest.approx(model().nuclear_decay, rel=1e-6)
+    with pytest.raises(InputError, match="starts"):
+        ends(model(), 0)
+
+
+def test_a_flat_direction_beside_the_rotations_is_not_isolated() -> None:
+    # Squared error in d = 3 < K = 4 with equal classes: which part of the frame is kept is free.
+    (end,) = ends(model(loss="mse", features=3), 4)
+    assert end.point.kind == "global"
+    assert not end.isolated
+    assert abs(end.stiffness) < 1e-9
 
 
 def test_the_numbers_of_a_point_fit_a_table() -> None:

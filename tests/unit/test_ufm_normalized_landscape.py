@@ -95,6 +95,28 @@ def test_a_single_classifier_is_left_within_the_span():
     assert negative_curvature(form)[0] == "single classifier"
 
 
+def test_even_features_are_orthogonal_to_the_classifier_and_isotropic_beside_it():
+    problem = model(counts=20)
+    point = single_classifier(problem, even=True)
+    assert float((point.W @ point.H).abs().max()) < 1e-14
+    assert float(point.H.sum(1).abs().max()) < 1e-13
+    across = torch.eye(6).double() - torch.outer(point.W[0], point.W[0])
+    assert torch.allclose(point.H @ point.H.T, across * 80 / 5, atol=1e-12)
+    form = at(problem, point)
+    # In the plane of the two directions the Hessian is [[A, c], [c, 0]], in closed form for these features.
+    alone, coupling = 9.0 / 4 / 5, 3.0 / 80 * (20 * (1 - 1 / 5)) ** 0.5
+    expected = alone / 2 - math.hypot(alone / 2, coupling)
+    assert negative_curvature(form)[1].curvature == pytest.approx(expected, rel=1e-12)
+    assert smallest_curvature(form) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_dual_gap_is_of_the_size_of_the_loss_where_the_classifiers_agree():
+    """There T is largest: every loss is log K, and none is above log K + 2 tau."""
+    for temperature in (0.5, 3.0, 12.0):
+        problem = model(temperature=temperature, counts=8)
+        assert dual_gap(at(problem, single_classifier(problem))) < 2 * (math.log(4) + 2 * temperature)
+
+
 def test_the_inverse_classifier_has_the_curvature_of_its_feature():
     """Two classes in the plane: two features of three are on their own side, and the margin balances their pulls."""
     problem = model(2, 2, 2.0, 3)
@@ -225,6 +247,7 @@ def test_way_down_finds_none_at_the_optimum():
     [
         (lambda: single_classifier(model(counts=(1, 2, 1, 1))), "equally many"),
         (lambda: single_classifier(model(loss="mse")), "differences"),
+        (lambda: single_classifier(model(), even=True), "multiple"),
         (lambda: merged_classes(model(), 3), "divisor"),
         (lambda: merged_classes(model(), 4), "divisor"),
         (lambda: merged_classes(model(), 0), "groups"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tightframe.experiments.catalog import entry
 from tightframe.experiments.study import Findings, Study, Sweep
 from tightframe.runs.record import Claim, Panel, table_of
-from tightframe.ufm.critical_points import reductions, survey, symmetric_point
+from tightframe.ufm.critical_points import ends, reductions, survey, symmetric_point
 from tightframe.ufm.departures import leave
 from tightframe.ufm.model import UnconstrainedFeatures
 from tightframe.ufm.solvers import solve
@@ -37,6 +37,8 @@ class Config:
         searches: Starts of Newton's method for each loss and d.
         searched_samples: Samples per class there, each a variable where the loss is not convex.
         searched_decay: (lambda_W, lambda_H) there.
+        narrow: (K, samples per class) of models in d = K - 2 dimensions.
+        narrow_starts: Random starts for each of them.
     """
 
     classes: int = 4
@@ -51,10 +53,14 @@ class Config:
     searches: int = 100
     searched_samples: int = 2
     searched_decay: tuple[float, float] = (5e-3, 5e-3)
+    narrow: tuple[tuple[int, int | tuple[int, ...]], ...] = ((4, 10), (4, (20, 10, 10, 5)), (5, 10), (6, 10))
+    narrow_starts: int = 40
 
 
 PRESETS = {
-    "smoke": Config(features=(2, 3, 5), models=(("equal classes", "none", 10, 8),), searches=8),
+    "smoke": Config(
+        features=(2, 3, 5), models=(("equal classes", "none", 10, 8),), searches=8, narrow=((6, 10),), narrow_starts=24
+    ),
     "quick": Config(),
     "paper": Config(
         classes=10,
@@ -62,10 +68,11 @@ PRESETS = {
         models=(
             ("equal classes", "none", 20, 500),
             ("free bias", "free", 20, 200),
-            ("regularised bias", 0.02, 20, 200),
             ("unequal classes", "none", (100, 50, 50, 20, 20, 20, 10, 10, 5, 5), 200),
         ),
         searches=500,
+        narrow=tuple((classes, 10) for classes in range(4, 11)),
+        narrow_starts=200,
     ),
 }
 
@@ -78,37 +85,42 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
     saddles = [row for rows in sweep(built, items) for row in rows]
     points = [row for rows in sweep(searched, [(config, *cell) for cell in cells]) for row in rows]
     falls = sweep(fallen, [(config, 0, loss, config.features[-1]) for loss in config.losses])
+    narrow = sweep(ended, [(config, loss, *model) for model in config.narrow for loss in config.losses])
+    found = [row for rows in narrow for row in rows]
+    kinds = Counter((row["loss"], row["d"], row["kind"]) for row in points if row["found by"] == "Newton")
     tables = {
         "starts": table_of(starts),
         "saddles": table_of(saddles),
         "decrease": table_of([row for rows in falls for row in rows]),
         "critical points": table_of(points),
-        "kinds": table_of(_counted(points)),
+        "kinds": table_of([dict(zip(("loss", "d", "kind", "starts"), (*k, n), strict=True)) for k, n in kinds.items()]),
+        "ends": table_of(found),
     }
-    wide = [row for row in [*saddles, *points] if row["d"] >= config.classes - 1]
-    claims = [*_start_claims(config, starts), *_saddle_claims(config, saddles), *_point_claims(config, wide)]
-    enough = [row for row in starts if row["d"] >= config.classes - 1]
-    return Findings(tuple(claims), _answer(enough, wide), tables, _panels(config))
+    least = config.classes - 1
+    starts, rows = ([row for row in table if row["d"] >= least] for table in (starts, [*saddles, *points]))
+    claims = [*_start_claims(config, starts), *_saddle_claims(config, saddles), *_point_claims(config, rows)]
+    local = sum(row["above"] > 0 and row["isolated"] for row in found)
+    what = "Local minima above the lowest one found, isolated up to rotations, in d = K - 2 dimensions"
+    note = f"{local} among {len(found)} different ends of descents: K - 1 cannot be lowered"
+    claims.append(_claim("narrow", what, local, note, source="found here", expected=1, relation=">="))
+    return Findings(tuple(claims), _answer(starts, rows, found), tables, _panels(config))
 
 
 def started(item: tuple[Config, int, str, int]) -> Row:
     """How many random starts of one cell end at a certified global minimum."""
     config, index, loss, features = item
     name, _, _, starts = config.models[index]
-    solutions = [solve(_model(*item), seed=seed) for seed in range(starts)]
-    certified = sum(solution.certificate.holds for solution in solutions)
-    values = [solution.objective for solution in solutions]
+    certificates = [solve(_model(*item), seed=seed).certificate for seed in range(starts)]
+    certified = sum(certificate.holds for certificate in certificates)
     return {
         "model": name,
         "loss": loss,
         "d": features,
-        "dimension": _relative(features, config.classes),
+        "dimension": f"K {features - config.classes:+d} = {features}".replace("-", "− ").replace("+", "+ "),
         "starts": starts,
         "certified": certified,
         "share": certified / starts,
-        "largest gap": max(solution.certificate.gap for solution in solutions),
-        "lowest objective": min(values),
-        "spread of objectives": max(values) - min(values),
+        "largest gap": max(certificate.gap for certificate in certificates),
     }
 
 
@@ -155,22 +167,28 @@ def searched(item: tuple[Config, str, int]) -> list[Row]:
     return [row | {"objective above the lowest": row["objective"] - least} for row in rows]
 
 
+def ended(item: tuple[Config, str, int, int | tuple[int, ...]]) -> list[Row]:
+    """The different objectives at which random starts end in d = K - 2 dimensions."""
+    config, loss, classes, counts = item
+    shape = {"classes": classes, "features": classes - 2, "per_class": counts}
+    problem = UnconstrainedFeatures(**shape, loss=loss, weight_decay=config.weight_decay)
+    sizes = f"{counts} each" if isinstance(counts, int) else ", ".join(map(str, counts))
+    cell = {"loss": loss, "K": classes, "d": classes - 2, "samples": sizes}
+    found = ends(problem, config.narrow_starts)
+    lowest = found[0].point.value
+    numbers = [{"starts": end.starts, "stiffness": end.stiffness, "isolated": end.isolated} for end in found]
+    return [cell | row | {"above": end.point.value - lowest} for row, end in zip(numbers, found, strict=True)]
+
+
 def _start_claims(config: Config, starts: Sequence[Row]) -> list[Claim]:
     claims = []
-    for loss, features in dict.fromkeys((row["loss"], row["d"]) for row in starts if row["d"] >= config.classes - 1):
+    for loss, features in dict.fromkeys((row["loss"], row["d"]) for row in starts):
         rows = [row for row in starts if (row["loss"], row["d"]) == (loss, features)]
-        shares = "; ".join(f"{row['model']}: {row['certified']} of {row['starts']}" for row in rows)
-        claims.append(
-            Claim(
-                id=f"N2.{loss}.d{features}",
-                statement=f"Share of random starts that end at a certified global minimum, {loss}, d = {features}",
-                source=_THEOREM if features > config.classes else _CONJECTURE,
-                expected=1.0,
-                observed=min(row["share"] for row in rows),
-                relation=">=",
-                note=f"{shares}; largest gap {max(row['largest gap'] for row in rows):.1e}",
-            )
-        )
+        note = "; ".join(f"{row['model']}: {row['certified']} of {row['starts']}" for row in rows)
+        note += f"; largest gap {max(row['largest gap'] for row in rows):.1e}"
+        what = f"Share of random starts that end at a certified global minimum, {loss}, d = {features}"
+        source, share = _THEOREM if features > config.classes else _CONJECTURE, min(row["share"] for row in rows)
+        claims.append(_claim(f"{loss}.d{features}", what, share, note, source=source, expected=1.0, relation=">="))
     return claims
 
 
@@ -182,9 +200,9 @@ def _saddle_claims(config: Config, saddles: Sequence[Row]) -> list[Claim]:
     fall = max((row["departure"] - row["slack"] for row in certified), default=None)
     kept = sum(not row["left"] for row in enough) if enough else None
     return [
-        _zero("saddles.curvature", "Curvature along the certified direction, from -2 (|G| - lambda)", bend, note),
-        _zero("saddles.decrease", "Decrease after a step, from the quadratic, beyond its bound", fall, note),
-        _zero("saddles.escaped", f"Of {len(enough)} saddles, those not left for a certified minimum", kept, note),
+        _claim("saddles.curvature", "Curvature along the certified direction, from -2 (|G| - lambda)", bend, note),
+        _claim("saddles.decrease", "Decrease after a step, from the quadratic, beyond its bound", fall, note),
+        _claim("saddles.escaped", f"Of {len(enough)} saddles, those not left for a certified minimum", kept, note),
     ]
 
 
@@ -195,32 +213,45 @@ def _point_claims(config: Config, rows: Sequence[Row]) -> list[Claim]:
         counts = Counter(row["kind"] for row in rows if (row["d"] > config.classes) is (key == "theorem"))
         what = f"Critical points that are neither certified global minima nor strict saddles, {where}"
         note = ", ".join(f"{kind}: {counts[kind]}" for kind in _KINDS)
-        claims.append(_zero(f"kinds.{key}", what, counts["other"] if counts else None, note, source))
+        claims.append(_claim(f"kinds.{key}", what, counts["other"] if counts else None, note, source=source))
     convex = [row for row in rows if row["predicted curvature"] is not None and row["loss"] != "focal"]
     apart = max((abs(row["steepness"] / row["|G| - lambda"] - 1) for row in convex), default=None)
     what = "Smallest eigenvalue of the Hessian, from -(|G| - lambda), convex losses"
-    return [*claims, _zero("saddles.steepest", what, apart, f"{len(convex)} saddles where W has a null vector")]
+    return [*claims, _claim("saddles.steepest", what, apart, f"{len(convex)} saddles where W has a null vector")]
 
 
-def _zero(key: str, what: str, observed: float | None, note: str, source: str = _PROOF) -> Claim:
-    values = {"expected": 0.0, "observed": observed, "tolerance": _EXACT}
-    return Claim(id=f"N2.{key}", statement=what, source=source, note=note, **values)
+def _claim(key: str, what: str, observed: float | None, note: str, *, source: str = _PROOF, **expected) -> Claim:
+    """By default a number, or a relative difference, that is zero up to rounding."""
+    expected = {"expected": 0.0, "tolerance": _EXACT} | expected
+    return Claim(id=f"N2.{key}", statement=what, source=source, observed=observed, note=note, **expected)
 
 
-def _answer(starts: Sequence[Row], rows: Sequence[Row]) -> str:
+def _answer(starts: Sequence[Row], rows: Sequence[Row], found: Sequence[Row]) -> str:
     total, certified = sum(row["starts"] for row in starts), sum(row["certified"] for row in starts)
     counts = Counter(row["kind"] for row in rows)
-    full = sum(row["kind"] == "strict saddle" and row["predicted curvature"] is None for row in rows)
+    full = sum(row["kind"] == "strict saddle" and row["rank"] == row["d"] for row in rows)
+    local = sorted({row["loss"] for row in found if row["above"] > 0 and row["isolated"]})
     return (
         f"From d = K - 1 on, {certified} of {total} random starts end at a certified global minimum. Of "
         f"{counts.total() - counts['not critical']} critical points found there, {counts['global']} are global, "
         f"{counts['strict saddle']} strict saddles ({full} of them with a classifier of full rank, which the theorem "
-        f"does not cover), and {counts['other']} anything else."
+        f"does not cover), and {counts['other']} anything else. For d = K - 2, local minima that are not global were "
+        f"found with {', '.join(local) or 'no loss'}."
     )
 
 
 def _panels(config: Config) -> tuple[Panel, ...]:
-    both, shown = {"x_scale": "log", "y_scale": "log"}, ", ".join(map(str, config.features))
+    logs, shown = {"x_scale": "log", "y_scale": "log"}, ", ".join(map(str, config.features))
+    share = {"x": "dimension", "y": "loss", "value": "share", "facet": "model"}
+    point = {"x": "objective above the lowest", "y": "smallest eigenvalue", "color": "point", "facet": "loss"}
+    steep = {"x": "|G| - lambda", "y": "steepness", "reference": "|G| - lambda", "color": "loss"} | logs
+    fall = {
+        "x": "step",
+        "y": "decrease",
+        "reference": "quadratic prediction",
+        "color": "saddle",
+        "facet": "loss",
+    } | logs
     return (
         Panel(
             kind="matrix",
@@ -228,10 +259,7 @@ def _panels(config: Config) -> tuple[Panel, ...]:
             caption="Share of the starts. Proven for d > K, conjectured for d = K - 1 and d = K. Below, where the "
             "simplex has no room, only the squared error has a known minimum to be compared with.",
             table="starts",
-            x="dimension",
-            y="loss",
-            value="share",
-            facet="model",
+            **share,
         ),
         Panel(
             kind="scatter",
@@ -239,11 +267,8 @@ def _panels(config: Config) -> tuple[Panel, ...]:
             caption=f"Smallest eigenvalue of the Hessian against the objective, d = {shown}. A local minimum that is "
             "not global would lie on the line zero, to the right of zero.",
             table="critical points",
-            x="objective above the lowest",
-            y="smallest eigenvalue",
-            color="point",
-            facet="loss",
             where={"kind": list(_KINDS[:3])},
+            **point,
         ),
         Panel(
             kind="scatter",
@@ -251,12 +276,8 @@ def _panels(config: Config) -> tuple[Panel, ...]:
             caption="Size of the smallest eigenvalue at every saddle that was built. On the dashed line it is that of "
             "the certified direction, |G| - lambda. Below the line, W has no null vector.",
             table="saddles",
-            x="|G| - lambda",
-            y="steepness",
-            color="loss",
-            reference="|G| - lambda",
             where={"kind": "strict saddle"},
-            **both,
+            **steep,
         ),
         Panel(
             kind="curves",
@@ -264,37 +285,15 @@ def _panels(config: Config) -> tuple[Panel, ...]:
             caption=f"Decrease along the certified direction, d = {config.features[-1]}; dashed, (|G| - lambda) t^2. "
             "Steps t are those of the normal form, in which W and H weigh equally.",
             table="decrease",
-            x="step",
-            y="decrease",
-            color="saddle",
-            facet="loss",
-            reference="quadratic prediction",
-            **both,
+            **fall,
         ),
     )
-
-
-def _counted(points: Sequence[Row]) -> list[Row]:
-    """What Newton's method found by kind, with the number of different objectives."""
-    rows = []
-    for loss, features in dict.fromkeys((row["loss"], row["d"]) for row in points):
-        found = [row for row in points if (row["loss"], row["d"], row["found by"]) == (loss, features, "Newton")]
-        for kind in _KINDS:
-            values = [round(row["objective"], 8) for row in found if row["kind"] == kind]
-            cell = {"loss": loss, "d": features, "kind": kind, "starts": len(values)}
-            rows.append(cell | {"different objectives": len(set(values))})
-    return rows
 
 
 def _model(config: Config, index: int, loss: str, features: int) -> UnconstrainedFeatures:
     _, bias, counts, _ = config.models[index]
     shape = {"classes": config.classes, "features": features, "per_class": counts}
     return UnconstrainedFeatures(**shape, loss=loss, weight_decay=config.weight_decay, bias=bias)
-
-
-def _relative(features: int, classes: int) -> str:
-    named = f"K {features - classes:+d} = {features}".replace(" +0", "")
-    return named.replace("+", "+ ").replace("-", "− ")
 
 
 EXPERIMENT = Study(entry("ufm-landscape"), PRESETS, investigate)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 
-from tightframe.core.errors import DegenerateError
 from tightframe.experiments.catalog import entry
 from tightframe.experiments.chains import SIMPLEX, beside_simplex, simplex_claims
+from tightframe.experiments.pairs import MARGIN, PAIRS, pair_claims, pair_curve, pair_points, relu_chain
 from tightframe.experiments.study import Findings, Study, Sweep
 from tightframe.runs.record import Claim, Panel, table_of
 from tightframe.ufm.chain_certificate import norm_bound
@@ -18,13 +17,8 @@ from tightframe.ufm.chain_solvers import explore_deep, solve_deep
 from tightframe.ufm.chains import deep_optimum
 from tightframe.ufm.extended import DeepPoint, DeepUnconstrainedFeatures
 from tightframe.ufm.levels import ranks
-from tightframe.ufm.subsets import cost_ratio, subset_point
 
-_DECAY = 5e-4
-_MARGIN = 1e-4  # of the objective: searches end within 1e-6 of a minimum
 _PAPER = "sukenik2024neural"
-# (K, factors, units) of points in closed form: all pairs of 4 and of 5 vertices.
-_EXPLICIT = ((10, 4, "disjoint"), (6, 5, "own"))
 
 Row = Mapping[str, float | int | str | bool | None]
 
@@ -45,16 +39,16 @@ class Config:
     """
 
     cells: tuple[tuple[int, tuple[int, ...]], ...] = (
-        (3, (2, 4, 6, 8, 10, 15)),
+        (3, (2, 4, 6, 8, 10, 12, 13, 14, 15)),
         (4, (2, 4, 5, 6, 7, 8, 10, 12, 15)),
         (5, (2, 3, 4, 5, 6, 8, 10)),
         (6, (2, 3, 4, 6, 8)),
     )
     starts: int = 5
-    rounds: int = 8
+    rounds: int = 6
     steps: int = 500
     pictured: tuple[int, int] = (4, 10)
-    vertices: int = 40
+    vertices: int = 10
     linear: tuple[tuple[int, tuple[int, ...]], ...] = (
         (2, (3, 4, 6, 10, 20)),
         (3, (3, 4, 5, 6, 8, 10, 15, 20)),
@@ -89,7 +83,7 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
     """Searches per depth and number of classes, points in closed form, and linear chains with cross-entropy."""
     found = sweep(searched, [(factors, classes, config) for factors, row in config.cells for classes in row])
     cells = [row["cell"] for row in found]
-    closed = [row for factors in (3, 4, 5, 6, 8) for row in _curve(factors, config.vertices)]
+    closed = [row for factors in (3, 4, 5, 6, 8) for row in pair_curve(factors, config.vertices)]
     linear = sweep(beside_simplex, [(f, k, config.linear_starts) for f, row in config.linear for k in row])
     pictured = next(row for row in found if (row["cell"]["L"], row["cell"]["classes"]) == config.pictured)
     crossover = {factors: _crossover(cells, factors) for factors, _ in config.cells}
@@ -101,18 +95,18 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
         "cross-entropy": table_of(linear),
         "crossover": table_of([{"factors": factors, "classes": least} for factors, least in crossover.items()]),
     }
-    claims = [*_explicit_claims(), *_cell_claims(cells, crossover), *simplex_claims(linear)]
+    claims = [*pair_claims(), *_cell_claims(cells, crossover), *simplex_claims(linear)]
     return Findings(tuple(claims), _answer(crossover, linear), tables, tuple(_panels(config)))
 
 
 def searched(item: tuple[int, int, Config]) -> dict[str, Row | Sequence[Row]]:
     """The best point of a ReLU chain from random starts and from pairs, disturbed again and again."""
     factors, classes, config = item
-    problem = _relu(factors, classes)
+    problem = relu_chain(factors, classes)
     collapsed = deep_optimum(problem).value
     solutions = [solve_deep(problem, seed=seed, max_iterations=config.steps) for seed in range(config.starts)]
-    lower = [found for found in solutions if found.objective < collapsed * (1 - _MARGIN)]
-    begins = _written(problem) + [problem.point_of(min(lower, key=lambda found: found.objective)) for _ in lower[:1]]
+    lower = [found for found in solutions if found.objective < collapsed * (1 - MARGIN)]
+    begins = pair_points(problem) + [problem.point_of(min(lower, key=lambda found: found.objective)) for _ in lower[:1]]
     explore = {"rounds": config.rounds, "max_iterations": config.steps}
     explored = [explore_deep(problem, begin, **explore) for begin in begins]
     best = min([*solutions, *explored], key=lambda solution: solution.objective)
@@ -131,14 +125,6 @@ def searched(item: tuple[int, int, Config]) -> dict[str, Row | Sequence[Row]]:
     }
     cell |= {f"rank of {level}": rank for level, rank in ranks(problem, point).items()}
     return {"cell": cell, "spectra": _spectra(problem, point), "cosines": _cosines(problem, point)}
-
-
-def _written(problem: DeepUnconstrainedFeatures) -> list[DeepPoint]:
-    """Points of low rank in closed form, as far as they exist for this number of classes."""
-    points = [subset_point(problem)]
-    with suppress(DegenerateError):
-        points.append(subset_point(problem, units="disjoint"))
-    return points
 
 
 def _spectra(problem: DeepUnconstrainedFeatures, point: DeepPoint) -> list[Row]:
@@ -160,39 +146,10 @@ def _cosines(problem: DeepUnconstrainedFeatures, point: DeepPoint) -> list[Row]:
     ]
 
 
-def _curve(factors: int, largest: int) -> list[Row]:
-    """Cost of all pairs over that of collapse, to the power at which it enters the objective."""
-    return [
-        {"factors": f"{factors} factors", "classes": classes, "ratio": cost_ratio(classes, factors) ** (1 / factors)}
-        | {"one": 1.0}
-        for vertices in range(4, largest + 1)
-        for classes in [vertices * (vertices - 1) // 2]
-        if vertices <= 12 or vertices % 4 == 0
-    ]
-
-
 def _crossover(cells: Sequence[Row], factors: int) -> int | None:
     """The fewest classes searched at which collapse is beaten."""
-    below = [row["classes"] for row in cells if row["L"] == factors and row["ratio"] < 1 - _MARGIN]
+    below = [row["classes"] for row in cells if row["L"] == factors and row["ratio"] < 1 - MARGIN]
     return min(below, default=None)
-
-
-def _explicit_claims() -> list[Claim]:
-    claims = []
-    for classes, factors, units in _EXPLICIT:
-        problem = _relu(factors, classes)
-        value, collapsed = problem.objective(subset_point(problem, units=units)), deep_optimum(problem).value
-        claims.append(
-            Claim(
-                id=f"X1.pairs.L{factors}.K{classes}",
-                statement=f"{factors} factors, {classes} classes as pairs: objective over the collapsed one",
-                source=_PAPER,
-                expected=1 - _MARGIN,
-                observed=value / collapsed,
-                note=f"{value:.8g} against {collapsed:.8g}: collapse is not optimal, by a point that is written down",
-            )
-        )
-    return claims
 
 
 def _cell_claims(cells: Sequence[Row], crossover: Mapping[int, int | None]) -> list[Claim]:
@@ -221,7 +178,7 @@ def _cell_claims(cells: Sequence[Row], crossover: Mapping[int, int | None]) -> l
             id=f"X1.low-rank.L{factors}",
             statement=f"{factors} factors: lowest objective found over the collapsed one",
             source=_PAPER,
-            expected=1 - _MARGIN,
+            expected=1 - MARGIN,
             observed=lowest[factors],
             note=f"collapse is beaten from K = {least} on, of the numbers of classes searched" if least else "",
         )
@@ -235,7 +192,7 @@ def _answer(crossover: Mapping[int, int | None], linear: Sequence[Row]) -> str:
         f"{factors} factors: " + (f"from {least} classes on" if least else "no such point found")
         for factors, least in crossover.items()
     )
-    beaten = [row["classes"] for row in linear if row["L"] == 3 and row["ratio"] < 1 - _MARGIN]
+    beaten = [row["classes"] for row in linear if row["L"] == 3 and row["ratio"] < 1 - MARGIN]
     remark = (
         f" For cross-entropy and three linear factors the simplex is beaten from {min(beaten)} classes on, against "
         "the remark that theorem 4.1 carries over."
@@ -255,15 +212,7 @@ def _panels(config: Config) -> list[Panel]:
             table="cells",
             **curves,
         ),
-        Panel(
-            title="Classes as pairs: cost in closed form",
-            caption="Features in v dimensions for K = v(v-1)/2 classes: their decay term over that of collapse, at "
-            "equal logits. The objective is smaller where this is below the dashed line.",
-            table="pairs",
-            x_scale="log",
-            y_scale="log",
-            **curves,
-        ),
+        PAIRS,
         Panel(
             kind="matrix",
             title=f"Class means level by level, {factors} factors and {classes} classes",
@@ -286,12 +235,6 @@ def _panels(config: Config) -> list[Panel]:
         ),
         SIMPLEX,
     ]
-
-
-def _relu(factors: int, classes: int) -> DeepUnconstrainedFeatures:
-    return DeepUnconstrainedFeatures(
-        classes=classes, widths=(2 * classes,) * (factors - 1), decays=(_DECAY,) * factors, activation="relu"
-    )
 
 
 EXPERIMENT = Study(entry("ufm-low-rank"), PRESETS, investigate)

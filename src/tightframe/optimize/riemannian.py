@@ -22,8 +22,6 @@ Method = Literal["trust-regions", "conjugate-gradients"]
 
 # Steps that improve neither the value nor the gradient before giving up: near rounding neither falls every time.
 _PATIENCE = 20
-# Values in a row that no step came of.
-_TRIALS = 60
 _UNIT = 1e-6
 
 
@@ -139,7 +137,7 @@ class _Run:
     ) -> None:
         self.value, self.gradient, self.product = functions
         self.tolerance, self.observe, self.device = tolerance, observe, start[0].device
-        self.trace, self.steps, self.idle, self.rejected = Trace(), 0, 0, 0
+        self.trace, self.steps, self.idle = Trace(), 0, 0
         self.counts = [part.shape[1] for part in start]
         arrays = [part.cpu().numpy() for part in start]
         # Spheres of one dimension are one manifold: most of the time goes into the bookkeeping of a product.
@@ -211,11 +209,8 @@ class _Run:
 
     def _value(self, *arrays: numpy.ndarray) -> float:
         found = float(self.value(*self._at(arrays)))
-        self.rejected += 1
         if not numpy.isfinite(found):
             raise _Stop("diverged")
-        if self.rejected > _TRIALS:
-            raise _Stop("stalled")
         return found
 
     def _gradient(self, *arrays: numpy.ndarray) -> list[numpy.ndarray] | numpy.ndarray:
@@ -232,7 +227,7 @@ class _Run:
         return self._arrays(self.product(*point, *direction))
 
     def _look(self, point: list[Tensor], slopes: list[Tensor]) -> None:
-        value, self.rejected = float(self.value(*point)), 0
+        value = float(self.value(*point))
         if not numpy.isfinite(value):
             raise _Stop("diverged")
         norm = sum(float(tangent(x, g).square().sum()) for x, g in zip(point, slopes, strict=True)) ** 0.5

@@ -88,7 +88,8 @@ def deep_optimum(problem: DeepUnconstrainedFeatures) -> DeepOptimum:
     (q^{L/2}/sqrt(nC) - 1)^2/2 + LKq/2 for equal classes.
 
     - With ReLU the same value is attained, on axes; it is the minimum for two classes, and for three factors under the
-      condition of theorem 4.2. From four factors on, points of low rank can be better: see `subset_point`.
+      condition of theorem 4.2. Points of low rank are better for three factors and 15 classes, for four and 8, and for
+      five and 6 or fewer: see `subset_point`.
     - For cross-entropy, label smoothing and focal loss without activation the best multiple of a simplex ETF is given.
       For three factors or more it is not known to be global, and is not for many classes or factors.
 
@@ -192,7 +193,7 @@ def _standing(problem: DeepUnconstrainedFeatures) -> tuple[bool, str, str]:
         return True, "squared error with ReLU and two classes", "sukenik2023deep"
     if problem.factors == 3:
         reason = "with ReLU it is the minimum if the minimiser satisfies the nuclear norm condition"
-        return False, reason, "tirer2022extended, theorem 4.2"
+        return False, f"{reason}, which 15 classes do not", "tirer2022extended, theorem 4.2"
     return False, "with ReLU and four factors or more, points of low rank can be better", "sukenik2024neural"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
+from tightframe.core.solution import Solution
 from tightframe.core.typing import Float
 from tightframe.optimize.smooth import lbfgs, newton_steps
 from tightframe.optimize.stationary import stationary_point
@@ -23,6 +26,10 @@ Vector = Float[Tensor, " n"]
 
 # Steps of L-BFGS within a symmetric subspace, and the norm of the gradient that Newton's method is asked for.
 _MOST_STEPS, _GRADIENT = 5000, 1e-12
+# Objectives that differ by more than this, relatively, are those of different ends.
+_APART = 1e-6
+# Eigenvalues above this share of sqrt(lambda_W lambda_H) are not zero.
+_STIFF = 1e-3
 
 
 def symmetric_point(
@@ -160,6 +167,55 @@ def survey(problem: UnconstrainedFeatures, searches: int, *, seed: int = 0) -> l
         start = problem.start(seed=seed + search, scale=0.5 * 10 ** (search % 10 / 9))
         found.append(("Newton", newton_point(problem, start=start)))
     return found
+
+
+@dataclass(frozen=True)
+class End:
+    """Where several descents end.
+
+    Args:
+        point: One of their ends.
+        starts: How many end at its objective.
+        stiffness: Smallest eigenvalue of the Hessian beside the zeros of rotations of the features, d(d-1)/2 of them
+            less m(m-1)/2 within the null space of W, of dimension m; None where Lanczos did not converge.
+        isolated: Whether that is above zero by more than rounding: the end is then a local minimum, isolated up to
+            rotations.
+    """
+
+    point: CriticalPoint
+    starts: int
+    stiffness: float | None
+    isolated: bool
+
+
+def ends(problem: UnconstrainedFeatures, starts: int, *, seed: int = 0) -> list[End]:
+    """The different objectives at which descents from random starts end, lowest first.
+
+    Args:
+        problem: The model.
+        starts: Random starts.
+        seed: Of the first start; each further one has the next.
+    """
+    check_count(starts, "starts")
+    solutions = sorted((solve(problem, seed=seed + i) for i in range(starts)), key=lambda found: found.objective)
+    groups: list[list[Solution]] = []
+    for solution in solutions:
+        if not groups or solution.objective - groups[-1][0].objective > _APART * abs(solution.objective):
+            groups.append([])
+        groups[-1].append(solution)
+    return [_end(problem, group) for group in groups]
+
+
+def _end(problem: UnconstrainedFeatures, group: list[Solution]) -> End:
+    solution = group[0]
+    point = classify(problem, Point(solution.W, solution.H, solution.b))
+    rotations = math.comb(problem.features, 2) - math.comb(problem.features - point.rank, 2)
+    form = NormalForm.of_point(problem, point.point)
+    pairs = Landscape(form).extreme(count=rotations + 1)
+    if not pairs.status.converged:
+        return End(point, len(group), None, False)
+    stiffness = float(pairs.values[rotations])
+    return End(point, len(group), stiffness, stiffness > _STIFF * problem.nuclear_decay)
 
 
 def _indicators(problem: UnconstrainedFeatures, groups: Sequence[Sequence[int]]) -> Float[Tensor, "k g"]:

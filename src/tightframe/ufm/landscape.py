@@ -57,8 +57,9 @@ class CriticalPoint:
 
     @property
     def rank(self) -> int:
-        """Rank of W, up to 1e-6 of its largest singular value."""
-        return int(torch.linalg.matrix_rank(self.point.W, rtol=1e-6)) if bool(self.point.W.any()) else 0
+        """Rank of WH, and so of W at a critical point: singular values above 1e-9 of logits of order one."""
+        values = torch.linalg.svdvals(self.point.W @ self.point.H)
+        return int((values > 1e-9 * self.point.H.shape[1] ** 0.5).sum())
 
     @property
     def certified(self) -> bool:
@@ -168,80 +169,34 @@ def classify(problem: UnconstrainedFeatures, point: Point, *, tolerance: float =
 
     Reference: [zhu2021geometric], theorem 3.2.
     """
+    # Where the samples of a class share their feature, one column stands for them and loses nothing: moving one alone
+    # has the same curvature as moving all.
     form = NormalForm.of_point(problem, problem.point(point.W, point.H, point.b))
     certificate = certify_form(form, tolerance=tolerance)
     direction = certificate.evidence.get("direction")
-    lowest = _lowest(form, seed)
-    kind, decay = "other", problem.nuclear_decay
+    landscape, kind, decay = Landscape(form), "other", problem.nuclear_decay
+    pairs = landscape.extreme(seed=seed)
+    smallest = float(pairs.values[0]) if len(pairs.values) else float("nan")
     if certificate.holds:
         kind = "global"
     elif direction is not None and direction.kind == "gradient":
         kind = "not critical"
-    elif lowest.value < -(_NEGATIVE * decay + lowest.error):
-        kind, direction = "strict saddle", direction or _bent(lowest)
+    elif smallest < -(_NEGATIVE * decay + float(pairs.residuals[0])):
+        kind, direction = "strict saddle", direction or _bent(landscape, pairs.vectors[:, 0])
     return CriticalPoint(
         kind,
         form.point,
         certificate.evidence["value"],
         certificate.evidence["gradient norm"],
-        lowest.value,
+        smallest,
         certificate.evidence["spectral norm"] - decay,
         certificate,
         direction,
     )
 
 
-@dataclass(frozen=True)
-class _Lowest:
-    """The smallest eigenvalue, its error, and its direction (A, B, b) at a normal form."""
-
-    value: float
-    error: float
-    form: NormalForm
-    parts: list[Tensor]
-
-
-def _lowest(form: NormalForm, seed: int) -> _Lowest:
-    landscape = Landscape(form)
-    pairs = landscape.extreme(seed=seed)
-    if not len(pairs.values):
-        return _Lowest(float("nan"), 0.0, form, [])
-    found = _Lowest(float(pairs.values[0]), float(pairs.residuals[0]), form, landscape.parts(pairs.vectors[:, 0]))
-    if form.problem.loss.convex or not form.collapsed:
-        return found
-    return min(found, _within_classes(form), key=lambda lowest: lowest.value)
-
-
-def _within_classes(form: NormalForm) -> _Lowest:
-    """The same over the directions that one column per class leaves out: zero sums within each class.
-
-    They separate into blocks (1/N) A^T l'' A + lambda I, one of size d for each class with more than one sample.
-    """
-    problem, logits = form.problem, form.logits
-    best = _Lowest(float("inf"), 0.0, form, [])
-    for k, count in enumerate(problem.counts):
-        if count == 1:
-            continue
-        here, target = logits[:, k : k + 1].expand(-1, problem.features), form.targets[k].expand(problem.features)
-        bend = form.A.T @ problem.loss.curvature(here, target, form.A) / problem.samples
-        values, vectors = torch.linalg.eigh((bend + bend.T) / 2)
-        value = float(values[0]) + problem.nuclear_decay
-        if value < best.value:
-            whole = _one_column_per_sample(form)
-            B, first = torch.zeros_like(whole.B), sum(problem.counts[:k])
-            B[:, first], B[:, first + 1] = vectors[:, 0] / 2**0.5, -vectors[:, 0] / 2**0.5
-            best = _Lowest(value, 0.0, whole, [torch.zeros_like(form.A), B, torch.zeros_like(form.b)])
-    return best
-
-
-def _one_column_per_sample(form: NormalForm) -> NormalForm:
-    labels = form.problem.labels.to(form.B.device)
-    columns = (form.B / form.multiplicity.sqrt())[:, labels]
-    return NormalForm(form.problem, torch.ones_like(labels).double(), labels, form.A, columns, form.b)
-
-
-def _bent(lowest: _Lowest) -> Direction:
-    form, parts = lowest.form, lowest.parts
-    slope = sum(float((a * b).sum()) for a, b in zip(form.gradient()[1:], parts, strict=True))
-    moved = form.moved(*parts).point
-    return Direction("negative curvature", moved.W, moved.H, moved.b, slope, form.curvature_along(*parts))
+def _bent(landscape: Landscape, vector: Vector) -> Direction:
+    form, parts = landscape.form, landscape.parts(vector)
+    slope = float(landscape.gradient(landscape.vector) @ vector)
+    move = landscape.direction(vector)
+    return Direction("negative curvature", move.W, move.H, move.b, slope, form.curvature_along(*parts))

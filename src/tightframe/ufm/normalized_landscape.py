@@ -139,8 +139,9 @@ def dual_gap(form: SphereForm) -> float:
         return float("inf")
     slopes = form.slopes
     wanted, lengths = (torch.linalg.vector_norm(part, dim=0) for part in (form.W.T @ slopes, slopes))
-    # Every choice of sizes is a bound. The first is exact at an optimum, the others where the rows of W nearly agree.
-    return min(_gap_at(form, torch.maximum(wanted, share * lengths).clamp(min=1e-300)) for share in (1e-3, 0.1, 1.0))
+    # Every choice of sizes is a bound: the first is exact at an optimum, the others help where the rows of W agree.
+    shares = (1e-3,) if bool((wanted >= lengths).all()) else (1e-3, 0.1, 1.0)
+    return min(_gap_at(form, torch.maximum(wanted, share * lengths).clamp(min=1e-300)) for share in shares)
 
 
 def _gap_at(form: SphereForm, sizes: Tensor) -> float:
