@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution, Status, Trace
+from tightframe.core.threads import on_few_threads
 from tightframe.ufm.chain_certificate import certify_deep
 from tightframe.ufm.chain_solution import described, named
 from tightframe.ufm.extended import DeepPoint, DeepUnconstrainedFeatures
@@ -19,6 +20,7 @@ _PER_DECADE = 25
 _LARGEST = 1e100
 
 
+@on_few_threads
 def descend_deep(
     problem: DeepUnconstrainedFeatures,
     *,

@@ -12,6 +12,7 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.core.solution import Solution, Trace
+from tightframe.core.threads import on_few_threads
 from tightframe.optimize.smooth import lbfgs
 from tightframe.ufm.chain_solution import described
 from tightframe.ufm.extended import DeepPoint, DeepUnconstrainedFeatures
@@ -20,6 +21,7 @@ from tightframe.ufm.extended import DeepPoint, DeepUnconstrainedFeatures
 _RESTARTS = 20
 
 
+@on_few_threads
 def solve_deep(
     problem: DeepUnconstrainedFeatures,
     *,
@@ -78,6 +80,7 @@ def solve_deep(
     return best
 
 
+@on_few_threads
 def explore_deep(
     problem: DeepUnconstrainedFeatures,
     start: DeepPoint,

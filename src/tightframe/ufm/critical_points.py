@@ -13,6 +13,7 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.core.solution import Solution
+from tightframe.core.threads import on_few_threads
 from tightframe.core.typing import Float
 from tightframe.optimize.smooth import lbfgs, newton_steps
 from tightframe.optimize.stationary import stationary_point
@@ -119,6 +120,7 @@ def reductions(problem: UnconstrainedFeatures) -> dict[str, dict[str, object]]:
     return named
 
 
+@on_few_threads
 def newton_point(
     problem: UnconstrainedFeatures, *, seed: int = 0, start: Point | None = None, max_steps: int = 500
 ) -> CriticalPoint:

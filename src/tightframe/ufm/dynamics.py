@@ -18,6 +18,7 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.core.solution import Certificate, Solution, Status, Trace
+from tightframe.core.threads import on_few_threads
 from tightframe.features.moments import ClassMoments
 from tightframe.optimize.first_order import Adam, Momentum, Rule
 from tightframe.ufm.certificate import certify_form
@@ -35,6 +36,7 @@ _LARGEST = 1e100
 _PER_DECADE = 25
 
 
+@on_few_threads
 def descend(
     problem: UnconstrainedFeatures,
     *,

@@ -99,6 +99,11 @@ class DeepUnconstrainedFeatures:
         return len(self.widths) + 1
 
     @property
+    def multiplications(self) -> int:
+        """Of the largest product of matrices in one evaluation."""
+        return max(self.widths) ** 2 * self.samples
+
+    @property
     def samples(self) -> int:
         """N, the number of samples."""
         return sum(self.counts)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tightframe.core.solution import Certificate
+from tightframe.core.threads import on_few_threads
 from tightframe.core.typing import Float
 from tightframe.optimize.curvature import Eigenpairs, extreme_eigenpairs
 from tightframe.ufm.certificate import Direction, certify_form
@@ -143,6 +144,7 @@ class Landscape:
         return torch.cat([part.flatten() for part in parts[: len(self._shapes)]])
 
 
+@on_few_threads
 def classify(problem: UnconstrainedFeatures, point: Point, *, tolerance: float = 1e-9, seed: int = 0) -> CriticalPoint:
     r"""Say of a point whether it is a global minimum, a strict saddle, something else, or not critical.
 

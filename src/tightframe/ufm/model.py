@@ -89,6 +89,11 @@ class UnconstrainedFeatures:
         object.__setattr__(self, "weight_decay", tuple(map(float, self.weight_decay)))
 
     @property
+    def multiplications(self) -> int:
+        """Of the largest product of matrices in one evaluation."""
+        return self.classes * self.features * self.samples
+
+    @property
     def samples(self) -> int:
         """N, the number of samples."""
         return sum(self.counts)

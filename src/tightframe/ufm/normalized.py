@@ -76,6 +76,11 @@ class NormalizedFeatures:
         object.__setattr__(self, "per_class", free.per_class)
 
     @property
+    def multiplications(self) -> int:
+        """Of the largest product of matrices in one evaluation."""
+        return self.free.multiplications
+
+    @property
     def samples(self) -> int:
         """N, the number of samples."""
         return self.free.samples

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution, Status, Trace
+from tightframe.core.threads import on_few_threads
 from tightframe.ufm.dynamics import collapse_metrics
 from tightframe.ufm.model import Point
 from tightframe.ufm.normalized import NormalizedFeatures, SphereForm
@@ -18,6 +19,7 @@ Observer = Callable[[int, Point], Mapping[str, float]]
 _PER_DECADE = 25
 
 
+@on_few_threads
 def descend_normalized(
     problem: NormalizedFeatures,
     *,

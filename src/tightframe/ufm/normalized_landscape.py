@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tightframe.core.rng import generator
 from tightframe.core.solution import Certificate
+from tightframe.core.threads import on_few_threads
 from tightframe.core.typing import Float
 from tightframe.optimize.curvature import extreme_eigenpairs
 from tightframe.optimize.riemannian import tangent
@@ -61,6 +62,7 @@ class NormalizedCriticalPoint:
     direction: Direction | None
 
 
+@on_few_threads
 def classify_normalized(
     problem: NormalizedFeatures,
     W: Tensor,

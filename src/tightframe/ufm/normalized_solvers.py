@@ -10,6 +10,7 @@ from torch import Tensor
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Certificate, Solution, Status, Trace
+from tightframe.core.threads import on_few_threads
 from tightframe.optimize.riemannian import Method, minimize_on_spheres
 from tightframe.ufm.certificate import Direction
 from tightframe.ufm.model import Point
@@ -22,6 +23,7 @@ _ESCAPES = 20
 Observer = Callable[[int, Point], Mapping[str, float]]
 
 
+@on_few_threads
 def solve_normalized(
     problem: NormalizedFeatures,
     *,
