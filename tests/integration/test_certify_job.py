@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from door import refused
+from tightframe import nn
 from tightframe.cli.main import main
 from tightframe.data.source import load
 from tightframe.features.store import write_features
@@ -240,3 +241,40 @@ def test_classifiers_without_a_bias(last_layer, here, capsys):
     assert "bias" in [change["name"] for change in found["changes"]]
     write_features(here / "zero.npz", features, labels, weight=weight, bias=torch.zeros(10))
     assert printed(capsys, "--features", "zero.npz", "--no-solve", "--bias", "none")["bias"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("loss", "module"),
+    [
+        ("focal:gamma=3", nn.FocalLoss(gamma=3)),
+        ("ls:smoothing=0.2", nn.LabelSmoothingLoss(smoothing=0.2)),
+        ("mse:over_classes=half,target=2", nn.RescaledMSELoss(over_classes="half", target=2)),
+        ("mse:over_classes=half", nn.RescaledMSELoss(over_classes="half")),
+    ],
+)
+def test_a_run_is_certified_for_the_loss_it_was_trained_with(loss, module, here, capsys):
+    train(replace(SMALL, out=here / "run", loss=loss, epochs=1))
+    found = printed(capsys, "--checkpoint", "run", "--accelerator", "cpu", "--no-solve")
+    model = build("mlp-bn", shape=(1, 8, 8), classes=10, width=16, depth=2)
+    load_into(model, here / "run" / "checkpoint.pt")
+    train_set = load("digits", limit=145).train
+    images, labels = train_set.images, train_set.labels
+    with torch.no_grad():
+        features = model.eval().forward_features(images)
+    layer = (features, labels, model.classifier.weight.detach(), model.classifier.bias.detach())
+    decays = (2e-3, found["feature_decay"], 2e-3)
+    assert found["objective"] == pytest.approx(objective(layer, decays, module), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"loss": "sop"}, "a run with loss ce or ls or focal or mse"),
+        ({"loss": "mse"}, "a run with mse:over_classes half"),
+        ({"loss": "ls:convention=source"}, "a run with ls:convention torch"),
+        ({"head": "etf"}, "a run with head linear"),
+    ],
+)
+def test_a_run_without_a_certificate_is_refused_in_words(changes, words, here, capsys):
+    train(replace(SMALL, out=here / "run", epochs=1, **changes))
+    assert words in refused(capsys, "certify", "--checkpoint", "run", "--accelerator", "cpu")

@@ -51,3 +51,11 @@ def test_seed_decides_the_split_and_global_state_does_not():
     assert torch.equal(first.train.images, again.train.images)
     assert not torch.equal(first.test.images, other.test.images)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_number_after_the_name_is_the_seed_of_the_split():
+    from tightframe.data.source import load
+
+    assert torch.equal(load("digits:3").train.images, digits(seed=3).train.images)
+    assert not torch.equal(load("digits:3").train.labels, load("digits").train.labels)
+    assert load("digits:3").name == "digits:3"

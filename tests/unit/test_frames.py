@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tightframe.core.errors import InputError
-from tightframe.geometry.frames import ideal_gram, orthogonal_frame, simplex_etf
+from tightframe.core.errors import DegenerateError, InputError
+from tightframe.geometry.frames import ideal_gram, nearest_simplex_etf, orthogonal_frame, simplex_etf
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 10, 33])
@@ -72,3 +72,70 @@ def test_frames_are_placed_without_preference():
 def test_frames_that_do_not_exist(build, arguments, message):
     with pytest.raises(InputError, match=message):
         build(*arguments)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize(("classes", "features"), [(2, 1), (2, 5), (3, 2), (5, 4), (5, 5), (10, 40)])
+def test_the_nearest_simplex_is_one_and_is_nearer_than_others(classes, features):
+    vectors = normal(classes, features)
+    nearest = nearest_simplex_etf(vectors)
+    torch.testing.assert_close(nearest @ nearest.T, ideal_gram(classes), atol=1e-12, rtol=0)
+    product = float((nearest * vectors).sum())
+    others = [float((simplex_etf(classes, features, seed=seed) * vectors).sum()) for seed in range(200)]
+    assert product >= max(others) - 1e-12
+    # Stationary: no small rotation of the space increases the product.
+    for seed in range(20):
+        skew = normal(features, features, seed=seed + 1)
+        turned = nearest @ torch.linalg.matrix_exp(1e-3 * (skew - skew.T))
+        assert float((turned * vectors).sum()) <= product + 1e-12
+
+
+def test_the_nearest_simplex_by_another_closed_form():
+    """max <F, M> is the nuclear norm of the centred M times sqrt(K/(K-1)), and F is read off the SVD of that."""
+    vectors = normal(6, 9, seed=3)
+    centred = vectors - vectors.mean(0)
+    left, sizes, right = torch.linalg.svd(centred, full_matrices=False)
+    expected = (6 / 5) ** 0.5 * left[:, :5] @ right[:5]
+    torch.testing.assert_close(nearest_simplex_etf(vectors), expected, atol=1e-12, rtol=0)
+    assert float((expected * vectors).sum()) == pytest.approx((6 / 5) ** 0.5 * float(sizes.sum()))
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e-3, 1.0, 1e150])
+def test_a_simplex_is_nearest_to_itself_whatever_its_scale(scale):
+    frame = simplex_etf(5, 7, seed=2)
+    torch.testing.assert_close(nearest_simplex_etf(scale * frame), frame, atol=1e-12, rtol=0)
+
+
+def test_the_nearest_simplex_keeps_dtype_and_ignores_the_mean():
+    vectors = normal(4, 6, dtype=torch.float32)
+    nearest = nearest_simplex_etf(vectors)
+    assert nearest.dtype == torch.float32
+    torch.testing.assert_close(nearest_simplex_etf(vectors + 3), nearest, atol=1e-5, rtol=0)
+    assert nearest_simplex_etf(vectors.half()).dtype == torch.float32
+
+
+def test_where_the_nearest_simplex_is_not_unique_one_of_the_nearest_comes_back():
+    vectors = torch.zeros(4, 6, dtype=torch.float64)
+    vectors[0, 0], vectors[1, 0] = 1.0, -1.0  # the centred rows span one dimension of three
+    nearest = nearest_simplex_etf(vectors)
+    torch.testing.assert_close(nearest @ nearest.T, ideal_gram(4), atol=1e-12, rtol=0)
+    assert float((nearest * vectors).sum()) == pytest.approx((4 / 3) ** 0.5 * 2**0.5)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "error", "message"),
+    [
+        (torch.ones(3, 5), DegenerateError, "at least two different vectors"),
+        (torch.zeros(3, 5), DegenerateError, "at least two different vectors"),
+        (torch.eye(6)[:, :4], InputError, "at least K - 1 = 5 dimensions.*got 4"),
+        (torch.full((3, 5), float("nan")), InputError, "finite"),
+        (torch.ones(1, 5), InputError, "number of vectors"),
+        (torch.ones(3), InputError, "shape"),
+    ],
+)
+def test_vectors_without_a_nearest_simplex(vectors, error, message):
+    with pytest.raises(error, match=message):
+        nearest_simplex_etf(vectors)

@@ -28,7 +28,6 @@ def test_step_size_falls_after_each_milestone():
     [
         ("optimizer", "rmsprop", "optimizer is one of sgd, adam, lbfgs; got optimizer='rmsprop'"),
         ("decay", "first", "decay is one of all, last"),
-        ("loss", "mse", "loss is one of ce"),
         ("epochs", 0, "epochs is a whole number of at least 1"),
         ("batch_size", 1.5, "batch_size is a whole number"),
         ("accumulate", -1, "accumulate is a whole number"),

@@ -7,7 +7,7 @@ import sys
 
 from tightframe.cli.options import CompareOptions, ListOptions, ReportOptions, RunOptions
 from tightframe.core.errors import InputError
-from tightframe.jobs.options import CertifyOptions, MeasureOptions, TrainOptions
+from tightframe.jobs.options import CertifyOptions, MeasureOptions, SweepOptions, TrainOptions
 
 
 def execute(options: object) -> None:
@@ -22,6 +22,15 @@ def _train(options: TrainOptions) -> None:
     if record is not None:
         _say(record.answer)
         _report([record], options.out / "report.html")
+
+
+def _sweep(options: SweepOptions) -> None:
+    from tightframe.jobs.sweep import sweep
+    from tightframe.report.tables import text_table
+
+    comparison, records = sweep(options)
+    _say(text_table(comparison.tables["comparison"]))
+    _report([comparison, *records], options.out / "report.html")
 
 
 def _measure(options: MeasureOptions) -> None:
@@ -60,7 +69,7 @@ def _run(options: RunOptions) -> None:
     if not options.names:
         names = ", ".join(entry.name for entry in catalog.ENTRIES)
         raise InputError("at least one experiment", got="none", remedy=f"Name some of {names}.")
-    entries = list(dict.fromkeys(catalog.entry(name) for name in options.names))
+    entries = list(dict.fromkeys(entry for name in options.names for entry in catalog.entries(name)))
     records = []
     for entry in entries:
         place = Place(
@@ -110,8 +119,11 @@ def _list(_options: ListOptions) -> None:
         lines.append(f"  {'':<14} {'':<6} presets: {', '.join(entry.presets)}")
     lines += [
         "",
-        "data      digits, mnist, fashion-mnist, cifar10, folder:PATH, hf:NAME",
+        "data      digits, digits:SEED, gaussian:CLASSESxSAMPLES, mnist, fashion-mnist, cifar10, folder:PATH, hf:NAME",
         "networks  mlp, mlp-bn, resnet18, resnet34, resnet50, or IMPORT.PATH:factory (measure, certify)",
+        "heads     linear, etf, aligned, normalized",
+        "losses    ce, ls, focal, mse, mcr2, gce, elr, sop, sop+, with options as in focal:gamma=3",
+        "noise     none, symmetric:0.4, asymmetric:0.4, random, file:labels.npz:KEY",
     ]
     _say("\n".join(lines))
 
@@ -132,6 +144,7 @@ def _note(text: str) -> None:
 
 _ACTIONS = {
     TrainOptions: _train,
+    SweepOptions: _sweep,
     MeasureOptions: _measure,
     CertifyOptions: _certify,
     RunOptions: _run,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from tightframe.jobs.options import CertifyOptions, MeasureOptions, TrainOptions
+from tightframe.jobs.options import CertifyOptions, MeasureOptions, SweepOptions, TrainOptions
 
 Runs = Annotated[tuple[Path, ...], tyro.conf.Positional]
 
@@ -73,6 +73,7 @@ class ListOptions:
 
 COMMANDS = {
     "train": TrainOptions,
+    "sweep": SweepOptions,
     "measure": MeasureOptions,
     "certify": CertifyOptions,
     "run": RunOptions,

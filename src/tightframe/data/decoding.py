@@ -87,6 +87,10 @@ class DecodedDataset(Dataset):
             places=self.places[indices],
         )
 
+    def relabelled(self, labels: Tensor) -> DecodedDataset:
+        """The same images with other labels (N,)."""
+        return DecodedDataset(self.source, labels, shape=self.shape, resize=self.resize, places=self.places)
+
 
 def decoded_data(
     train: tuple[ImageSource, Tensor],

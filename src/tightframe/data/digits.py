@@ -36,7 +36,7 @@ def digits(*, seed: int = 0) -> ImageData:
         test=ArrayDataset(images[test], labels[test]),
         classes=tuple(str(name) for name in bundle.target_names),
         shape=(1, 8, 8),
-        name="digits",
+        name="digits" if seed == 0 else f"digits:{seed}",
         mean=(mean.item(),),
         std=(std.item(),),
     )

@@ -86,6 +86,10 @@ class ArrayDataset(Dataset):
         """The data set of the samples at `indices`, in that order."""
         return ArrayDataset(self.images[indices], self.labels[indices])
 
+    def relabelled(self, labels: Tensor) -> ArrayDataset:
+        """The same images with other labels (N,)."""
+        return ArrayDataset(self.images, labels)
+
 
 def normalised(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     r"""Bytes 0..255 of shape (N, H, W, C) as standardised float32 images (N, C, H, W).

@@ -11,7 +11,16 @@ from tightframe.data.images import ArrayDataset, ImageData, balanced_indices
 
 __all__ = ["SPECS", "ArrayDataset", "ImageData", "load"]
 
-SPECS = ("digits", "mnist", "fashion-mnist", "cifar10", "folder:PATH", "hf:NAME")
+SPECS = (
+    "digits",
+    "digits:SEED",
+    "gaussian:CLASSESxSAMPLES",
+    "mnist",
+    "fashion-mnist",
+    "cifar10",
+    "folder:PATH",
+    "hf:NAME",
+)
 ROOT_VARIABLE = "TIGHTFRAME_DATA"
 
 _WANTED = {
@@ -28,9 +37,10 @@ def load(spec: str, *, root: Path | None = None, limit: int | None = None, size:
     """Read the data set that `spec` names.
 
     Args:
-        spec: "digits" (bundled, needs no files), "mnist", "fashion-mnist", "cifar10", "folder:PATH" (a
-            folder of images per class, under train/ and test/ or undivided) or "hf:NAME" (a Hugging Face
-            data set by name, or a directory written by its `save_to_disk`).
+        spec: "digits" (bundled, needs no files; "digits:3" splits them with another seed), "gaussian:10x1000" (random
+            inputs without meaning: classes, samples; with ":3x32x32" of that shape), "mnist", "fashion-mnist",
+            "cifar10", "folder:PATH" (a folder of images per class, under train/ and test/ or undivided) or "hf:NAME"
+            (a Hugging Face data set by name, or a directory written by its `save_to_disk`).
         root: Folder that holds the files of the named sets; TIGHTFRAME_DATA in the environment when absent.
         limit: Keep this many training samples, the first of each class in turn; the test set stays whole.
         size: Height and width in pixels to which "folder:" and "hf:" images are resized; by default they
@@ -49,7 +59,7 @@ def load(spec: str, *, root: Path | None = None, limit: int | None = None, size:
     (1, 8, 8)
     """
     kind, _, place = spec.partition(":")
-    known = place != "" if kind in ("folder", "hf") else spec == "digits" or spec in _WANTED
+    known = place != "" if kind in ("folder", "hf", "gaussian") else spec in _WANTED or _is_digits(kind, place)
     if not known:
         raise InputError(f"a data set, one of {', '.join(SPECS)}", got=repr(spec), remedy="Choose one of these.")
     if size is not None and kind not in ("folder", "hf"):
@@ -69,7 +79,11 @@ def _read(kind: str, place: str, *, root: Path | None, size: int | None) -> Imag
     if kind == "digits":
         from tightframe.data.digits import digits
 
-        return digits()
+        return digits(seed=int(place or 0))
+    if kind == "gaussian":
+        from tightframe.data.synthetic import named
+
+        return named(place)
     if kind == "cifar10":
         from tightframe.data.cifar import cifar10
 
@@ -85,6 +99,10 @@ def _read(kind: str, place: str, *, root: Path | None, size: int | None) -> Imag
     from tightframe.data.idx import mnist
 
     return mnist(_root(kind, root), kind)
+
+
+def _is_digits(kind: str, place: str) -> bool:
+    return kind == "digits" and (place == "" or place.isdecimal())
 
 
 def _root(kind: str, root: Path | None) -> Path:

@@ -119,22 +119,81 @@ ENTRIES = (
         "From how many classes on is a collapsed deep ReLU chain no longer optimal?",
         ("X1",),
     ),
+    Entry(
+        "random-labels",
+        "Collapse on random labels",
+        "Do networks that are wide enough fit random labels, and do their features collapse by them?",
+        ("N5",),
+        ("smoke", "quick", "paper", "paper-mlp"),
+    ),
+    Entry(
+        "four-losses",
+        "Four losses, networks of several widths and lengths",
+        "Do four losses end at the same features and the same test accuracy once networks are large and trained long?",
+        ("N7",),
+    ),
+    Entry(
+        "fixed-heads",
+        "Fixed frames in place of the last layer",
+        "How many parameters does a fixed simplex save, and does accuracy stay on par?",
+        ("N8",),
+    ),
+    Entry(
+        "rate-reduction",
+        "Cross-entropy beside maximal coding rate reduction",
+        "Do classes collapse to points or spread over orthogonal subspaces?",
+        ("N9",),
+    ),
+    Entry(
+        "normalized-training",
+        "Normalised features in networks",
+        "Do networks with features and classifiers on spheres collapse and learn in fewer epochs?",
+        ("N15",),
+    ),
+    Entry(
+        "noisy-labels",
+        "Training to collapse on wrong labels",
+        "Does a network that collapses overfit the wrong labels it is given?",
+        ("R1",),
+    ),
+    Entry(
+        "sparse-corruption",
+        "Sparse over-parameterisation in a linear model",
+        "Does gradient descent from a small start solve the convex program, and when does it recover the truth?",
+        ("R2",),
+    ),
+    Entry(
+        "label-noise",
+        "Training that survives wrong labels",
+        "Which methods keep their test accuracy under wrong labels, each tuned on noisy validation labels alone?",
+        ("R3",),
+        ("smoke", "quick", "digits", "human", "paper"),
+    ),
 )
 
 
 def entry(name: str) -> Entry:
-    """The entry of this name; an InputError that lists the names otherwise."""
-    for candidate in ENTRIES:
-        if candidate.name == name or name in candidate.claims:
-            return candidate
-    raise InputError(
-        "the name of an experiment or the id of a claim",
-        got=repr(name),
-        remedy=f"Use one of {', '.join(e.name for e in ENTRIES)}; `tightframe list` describes them.",
-    )
+    """The entry of this name, or the first that has this claim; an InputError that lists the names otherwise."""
+    return entries(name)[0]
+
+
+def entries(name: str) -> tuple[Entry, ...]:
+    """The entry of this name, or all those that make this claim executable.
+
+    Raises:
+        InputError: There is none; the message lists the names.
+    """
+    found = tuple(candidate for candidate in ENTRIES if name == candidate.name or name in candidate.claims)
+    if not found:
+        raise InputError(
+            "the name of an experiment or the id of a claim",
+            got=repr(name),
+            remedy=f"Use one of {', '.join(e.name for e in ENTRIES)}; `tightframe list` describes them.",
+        )
+    return found
 
 
 def load(name: str) -> Experiment:
-    """Import the experiment of this name (or the one that has this claim)."""
+    """Import the experiment of this name (or the first that has this claim)."""
     module = importlib.import_module(f"tightframe.experiments.{entry(name).name.replace('-', '_')}")
     return module.EXPERIMENT

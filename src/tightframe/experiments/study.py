@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -27,9 +28,11 @@ class Sweep:
 
     Args:
         workers: Processes; 0 and 1 stay in this one.
+        data_root: Folder of the data sets, for functions that train on them.
     """
 
     workers: int = 0
+    data_root: Path | None = None
 
     def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """[function(item) for item in items], in this order."""
@@ -89,7 +92,7 @@ class Study(Generic[Config]):
         if directory is not None and place.resume and directory.record_path.exists():
             return directory.load_record()
         try:
-            findings = self.investigate(config, Sweep(place.workers))
+            findings = self.investigate(config, Sweep(place.workers, place.data_root))
         except TightframeError:
             if directory is not None:
                 directory.release()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tightframe.core.checks import check_count
-from tightframe.core.errors import InputError
+from tightframe.core.checks import check_count, check_features
+from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.core.typing import ClassMeans, Float
 
@@ -59,15 +59,62 @@ def simplex_etf(classes: int, features: int, *, seed: int = 0) -> ClassMeans:
     Reference: [papyan2020prevalence], definition 1.
     """
     check_count(classes, "classes", least=2)
-    if features < classes - 1:
-        raise InputError(
-            f"at least K - 1 = {classes - 1} dimensions for a simplex of K = {classes} vectors",
-            got=f"{features}",
-            remedy="Use more features or fewer classes.",
+    _check_room(classes, features)
+    return (classes / (classes - 1)) ** 0.5 * _helmert(classes) @ haar_columns(features, classes - 1, seed=seed).T
+
+
+def nearest_simplex_etf(vectors: ClassMeans) -> ClassMeans:
+    r"""The simplex ETF whose rows are nearest to the given ones, by orthogonal Procrustes.
+
+    .. math:: \operatorname*{arg\,max}_{F} \langle F, M\rangle
+        = \sqrt{\tfrac{K}{K-1}}\, Q\, (U V^\top)^\top, \qquad M^\top Q = U S V^\top
+
+    where
+        M (k, d) is `vectors`, F runs over the simplex ETFs of unit rows, and the columns of Q (k, k-1) are an
+        orthonormal basis of the vectors that sum to zero.
+
+    The mean of the rows plays no part (Q does not see it), and neither does the scale of the frame: |a F - M| is
+    smallest for the same F whatever the length a > 0. The polar factor U V^T is unique if and only if the centred rows
+    span K - 1 dimensions. Otherwise several frames are equally near and one of them is returned: the choice is free
+    along the missing directions, and rounding makes it.
+
+    Args:
+        vectors: One per class (k, d), K at least 2 and d at least K - 1; lengths count as weights.
+
+    Returns:
+        (k, d), rows of unit norm that sum to zero, in the dtype of the input (half precision gives float32) and on its
+        device; computed in float64.
+
+    Raises:
+        InputError: Not such a matrix, NaN or inf, d < K - 1.
+        DegenerateError: All rows agree, so that every simplex is equally near.
+
+    Example:
+        >>> frame = simplex_etf(4, 6, seed=1)
+        >>> torch.allclose(nearest_simplex_etf(3 * frame + 1), frame)
+        True
+
+    Reference: [schonemann1966procrustes]; [markou2024guiding], for its use in training.
+    """
+    rows = check_features(vectors, "vectors")
+    classes, features = rows.shape
+    check_count(classes, "the number of vectors", least=2)
+    _check_room(classes, features)
+    basis = _helmert(classes).to(rows.device)
+    largest = rows.double().abs().amax()
+    if not bool(torch.isfinite(largest)):
+        raise InputError("vectors are finite", got="NaN or inf", remedy="Look for divergence in whatever made them.")
+    # Scaled first, so that squares inside the factorisation neither overflow nor vanish.
+    across = (rows.double() / largest.clamp_min(torch.finfo(torch.float64).tiny)).T @ basis
+    left, sizes, right = torch.linalg.svd(across, full_matrices=False)
+    if not float(sizes[0]) > features * torch.finfo(torch.float64).eps:
+        raise DegenerateError(
+            "at least two different vectors",
+            got="equal ones, to which every simplex is equally near",
+            remedy="Wait until class means have separated, or build the frame with simplex_etf.",
         )
-    # Columns 1.. of a Helmert-like orthogonal basis span the complement of the ones vector.
-    helmert = torch.linalg.qr(torch.cat([torch.ones(classes, 1), torch.eye(classes)[:, :-1]], dim=1).double()).Q[:, 1:]
-    return (classes / (classes - 1)) ** 0.5 * helmert @ _haar_columns(features, classes - 1, seed).T
+    frame = (classes / (classes - 1)) ** 0.5 * basis @ (left @ right).T
+    return frame.to(rows.dtype)
 
 
 def orthogonal_frame(classes: int, features: int, *, seed: int = 0) -> ClassMeans:
@@ -83,10 +130,26 @@ def orthogonal_frame(classes: int, features: int, *, seed: int = 0) -> ClassMean
             got=f"{features}",
             remedy="Use more features or fewer classes.",
         )
-    return _haar_columns(features, classes, seed).T
+    return haar_columns(features, classes, seed=seed).T
 
 
-def _haar_columns(rows: int, columns: int, seed: int) -> Tensor:
+def haar_columns(rows: int, columns: int, *, seed: int) -> Float[Tensor, "d k"]:
+    """Orthonormal columns that are uniform among all such; (rows, columns), float64, at least as many rows."""
     normal = torch.randn(rows, columns, dtype=torch.float64, generator=generator(seed))
     basis, triangle = torch.linalg.qr(normal)
     return basis * triangle.diagonal().sign()
+
+
+def _check_room(classes: int, features: int) -> None:
+    if features < classes - 1:
+        raise InputError(
+            f"at least K - 1 = {classes - 1} dimensions for a simplex of K = {classes} vectors",
+            got=f"{features}",
+            remedy="Use more features or fewer classes.",
+        )
+
+
+def _helmert(classes: int) -> Tensor:
+    """Orthonormal columns (k, k-1) that span the complement of the ones vector."""
+    ones, axes = torch.ones(classes, 1, dtype=torch.float64), torch.eye(classes, dtype=torch.float64)[:, :-1]
+    return torch.linalg.qr(torch.cat([ones, axes], dim=1)).Q[:, 1:]

@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 
@@ -20,6 +21,7 @@ from tightframe.runs.environment import describe
 from tightframe.runs.record import Record
 from tightframe.runs.store import RunDirectory
 from tightframe.training.fabric import connect
+from tightframe.trials.levers import parse_loss
 from tightframe.trials.shard import Shard
 from tightframe.ufm.excess import Excess, decompose
 from tightframe.ufm.loss import Loss
@@ -28,6 +30,8 @@ from tightframe.ufm.network import of_features
 
 _WEIGHT_DECAY = 5e-4
 _PARAMETERS = {"ls": ("smoothing",), "focal": ("gamma",), "mse": ("scale", "target")}
+# What decides the form of a loss, with the module's default.
+_FORMS = {"ls": {"convention": "torch"}, "mse": {"over_classes": "mean"}}
 _LOSSES = {"ls": CrossEntropy, "focal": Focal, "mse": SquaredError}
 
 
@@ -102,10 +106,14 @@ def certify(options: CertifyOptions) -> Certified | None:
 
 def _loss(options: CertifyOptions, network: Network | None) -> Loss:
     """The loss asked for, else the run's own, with its parameters."""
-    name = options.loss or (network.config.train.loss if network is not None and network.trained else "ce")
+    name, trained = options.loss or "ce", {}
+    if network is not None and network.trained:
+        _check_lever("head", network.config.head, ("linear",), "Certify a network whose last layer was learned.")
+        if options.loss is None:
+            name, trained = _own_loss(network.config.train.loss)
     own = _PARAMETERS.get(name, ())
     given = {key: getattr(options, key) for keys in _PARAMETERS.values() for key in keys}
-    given = {key: value for key, value in given.items() if value is not None}
+    given = trained | {key: value for key, value in given.items() if value is not None}
     other = [key for key in given if key not in own]
     if other:
         owner = next(loss for loss, keys in _PARAMETERS.items() if other[0] in keys)
@@ -115,6 +123,24 @@ def _loss(options: CertifyOptions, network: Network | None) -> Loss:
             remedy=f"Add --loss {owner}, or leave it out.",
         )
     return _LOSSES[name](**given) if given else named_loss(name)
+
+
+def _own_loss(spec: str) -> tuple[str, dict[str, Any]]:
+    """Name and parameters of the loss that a run was trained with, where the laboratory has it in the same form."""
+    name, trained = parse_loss(spec)
+    _check_lever("loss", name, ("ce", *_LOSSES), "Add --loss ce to certify as if it were cross-entropy.")
+    own = {key: trained.pop(key, default) for key, default in _FORMS.get(name, {}).items()}
+    for key, form in own.items():
+        wanted = {"over_classes": "half", "convention": "torch"}[key]
+        remedy = f"Add --loss {name} with its parameters and decays: a factor on the loss divides the decays."
+        _check_lever(f"{name}:{key}", form, (wanted,), remedy)
+    # The module's target is that of its source; the laboratory's is one.
+    return name, ({"target": 15} | trained if name == "mse" else trained)
+
+
+def _check_lever(what: str, found: str, known: tuple[str, ...], remedy: str) -> None:
+    if found not in known:
+        raise InputError(f"a run with {what} {' or '.join(known)} for a certificate", got=found, remedy=remedy)
 
 
 def _decays(options: CertifyOptions, network: Network | None) -> _Decays:

@@ -15,7 +15,13 @@ class TrainOptions:
         out: Run directory: configuration, checkpoint, record and report.
         data: digits, mnist, fashion-mnist, cifar10, folder:PATH or hf:NAME.
         model: mlp, mlp-bn, resnet18, resnet34 or resnet50.
-        loss: ce (cross-entropy).
+        loss: ce, ls (label smoothing), focal, mse, mcr2, sop, sop+, gce or elr, with options after a colon, as in
+            ls:smoothing=0.05 or sop:rate=3.
+        head: Classifier: linear; etf, a fixed simplex; normalized; or aligned, the simplex nearest to the class means.
+        feature_dim: Reduce the last features to this dimension, for example to the number of classes.
+        noise: Noise put on the training labels: none, symmetric:0.4, asymmetric:0.4, random, or file:labels.npz.
+        validation: Share of the training samples held out, with noise like the others.
+        augment: Random transforms of training images: none, noise:0.15, crop-flip.
         epochs: Passes over the data.
         optimizer: Training algorithm.
         lr: Step size.
@@ -26,6 +32,7 @@ class TrainOptions:
         batch_size: Largest batch of one process.
         milestones: Epochs after which the step size is multiplied by lr-factor.
         lr_factor: That factor.
+        schedule: Step size by milestones, or falling as a cosine.
         accumulate: Backward passes per step.
         precision: Precision as Lightning Fabric names it.
         seed: Seed of initial weights and of the order of samples.
@@ -46,7 +53,12 @@ class TrainOptions:
     out: Path
     data: str = "digits"
     model: str = "mlp-bn"
-    loss: Literal["ce"] = "ce"
+    loss: str = "ce"
+    head: Literal["linear", "etf", "normalized", "aligned"] = "linear"
+    feature_dim: int | None = None
+    noise: str = "none"
+    validation: float = 0.0
+    augment: str = "none"
     epochs: int = 200
     optimizer: Literal["sgd", "adam", "lbfgs"] = "sgd"
     lr: float = 0.05
@@ -57,6 +69,7 @@ class TrainOptions:
     batch_size: int = 128
     milestones: tuple[int, ...] = ()
     lr_factor: float = 0.1
+    schedule: Literal["step", "cosine"] = "step"
     accumulate: int = 1
     precision: str = "32-true"
     seed: int = 0
@@ -72,6 +85,22 @@ class TrainOptions:
     accelerator: str = "auto"
     resume: bool = False
     quiet: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(TrainOptions):
+    """Train the same network in several ways and put them side by side.
+
+    All other options are those of `tightframe train`.
+
+    Args:
+        vary: What differs, as NAME=VALUE, every combination of the values given for each name: --vary loss=ce loss=sop
+            head=linear head=etf seed=0 seed=1.
+        processes: Runs at the same time.
+    """
+
+    vary: tuple[str, ...] = ()
+    processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
 
+from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.typing import Float, Tensor
 
 Vector = Float[Tensor, " n"]
+
+_PER_DECADE = 25
 
 
 class Rule(Protocol):
@@ -104,3 +108,21 @@ class Adam:
 def _check_step(step: float) -> None:
     if not 0 < step < float("inf"):
         raise InputError("a step above zero", got=repr(step), remedy="Use 0.1, or 1e-3 for Adam.")
+
+
+def observed_steps(steps: int, every: int | None) -> list[int]:
+    """Steps of a descent at which to look, the last one always.
+
+    Args:
+        steps: How many there are.
+        every: Look after so many; None for 25 in every decade, evenly in log(step).
+
+    Example:
+        >>> observed_steps(10, 4)
+        [4, 8, 10]
+    """
+    if every is not None:
+        check_count(every, "every")
+        return sorted({*range(every, steps, every), steps})
+    count = math.ceil(math.log10(steps) * _PER_DECADE)
+    return sorted({round(steps ** (i / count)) for i in range(count)} | {steps}) if count else [steps]

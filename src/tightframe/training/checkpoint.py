@@ -7,7 +7,7 @@ import pickle
 import pickletools
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.serialization import MAGIC_NUMBER
 from tightframe.core.errors import InputError, UnsafeFileError
 from tightframe.runs.store import write_atomic
 
-FORMAT = "tightframe checkpoint 1"
+FORMAT = "tightframe checkpoint 2"
 _NESTED = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "model.", "_orig_mod.", "_forward_module.")
 _SAFER = "Save the weights alone: torch.save(model.state_dict(), path), or safetensors.torch.save_file."
@@ -36,6 +36,7 @@ class Checkpoint:
         epoch: Epochs done.
         history: Series rows so far.
         config: What must be the same for training to go on as if it had not stopped.
+        loss: State dict of the loss; empty where it has none.
     """
 
     model: dict[str, Tensor]
@@ -43,6 +44,7 @@ class Checkpoint:
     epoch: int
     history: tuple[dict[str, Any], ...]
     config: dict[str, Any]
+    loss: dict[str, Any] = field(default_factory=dict)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -141,7 +143,7 @@ def apply_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict(state, strict=False)
 
 
-_FIELDS = ("model", "optimizer", "epoch", "history", "config")
+_FIELDS = ("model", "optimizer", "epoch", "history", "config", "loss")
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:

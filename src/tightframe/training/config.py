@@ -13,7 +13,7 @@ from tightframe.core.errors import InputError
 
 Optimizer = Literal["sgd", "adam", "lbfgs"]
 Decay = Literal["all", "last"]
-Loss = Literal["ce"]
+Schedule = Literal["step", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ class TrainConfig:
         batch_size: Largest number of samples of one process in one backward pass.
         milestones: Epochs after which the step size is multiplied by `lr_factor`.
         lr_factor: The factor.
+        schedule: "step" follows the milestones; "cosine" falls as lr (1 + cos(pi (epoch - 1)/epochs))/2.
         accumulate: Backward passes before each step.
         precision: As Lightning Fabric names it, for example "32-true" or "bf16-mixed".
         seed: Of the order of samples and of the network's own randomness (dropout).
         checkpoint_every: Epochs between checkpoints.
-        loss: "ce" is cross-entropy.
+        loss: "ce" is cross-entropy; any other name says what the loss module handed to `fit` is.
+        augment: Random transforms of every batch, as `data.augment` names them; "none" for none.
         classifier: Name of the last linear module, needed when features or the classifier alone decay.
     """
 
@@ -59,12 +61,14 @@ class TrainConfig:
     precision: str = "32-true"
     seed: int = 0
     checkpoint_every: int = 1
-    loss: Loss = "ce"
+    loss: str = "ce"
+    schedule: Schedule = "step"
+    augment: str = "none"
     classifier: str = "classifier"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        for name, choices in (("optimizer", Optimizer), ("decay", Decay), ("loss", Loss)):
+        for name, choices in (("optimizer", Optimizer), ("decay", Decay), ("schedule", Schedule)):
             if getattr(self, name) not in get_args(choices):
                 raise _invalid(f"{name} is one of {', '.join(get_args(choices))}", self, name)
         for name in ("epochs", "batch_size", "accumulate", "checkpoint_every"):
@@ -80,12 +84,14 @@ class TrainConfig:
             raise _invalid("L-BFGS runs without gradient scaling", self, "precision")
 
     def lr_at(self, epoch: int) -> float:
-        """Step size of epoch 1, 2, ...: `lr` times `lr_factor` for every milestone already passed.
+        """Step size of epoch 1, 2, ...: by the milestones already passed, or by the cosine.
 
         >>> config = TrainConfig(lr=1.0, milestones=(40,))
         >>> config.lr_at(40), config.lr_at(41)
         (1.0, 0.1)
         """
+        if self.schedule == "cosine":
+            return self.lr * (1 + math.cos(math.pi * (epoch - 1) / self.epochs)) / 2
         return self.lr * self.lr_factor ** sum(milestone < epoch for milestone in self.milestones)
 
 

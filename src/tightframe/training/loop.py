@@ -16,13 +16,13 @@ from tightframe.core.rng import preserved_rng
 from tightframe.runs.record import SERIES_COLUMNS
 from tightframe.training.config import TrainConfig
 from tightframe.training.fabric import connect
-from tightframe.training.trainer import LossFunction, Trainer
+from tightframe.training.criterion import LossFunction
+from tightframe.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 Rows = list[dict[str, Any]]
-_LOSSES: dict[str, LossFunction] = {"ce": functional.cross_entropy}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def fit(
         resume: Go on from `checkpoint` when it exists; `config.epochs` may have grown.
         on_epoch: Called with the epoch (0 before training) and the bare model on every process; returns rows
             with the keys `SERIES_COLUMNS` for the history.
-        loss_function: Mean loss of logits (N, K) and labels (N,), in place of `config.loss`.
+        loss_function: Mean loss of logits (N, K) and labels (N,); cross-entropy where `config.loss` is "ce". A module
+            may ask for more, and have state: see `training.criterion.Criterion`.
         run: Name of the run in the rows.
         workers: Loader processes, for data sets that decode while they are read.
         progress: Whether to show progress on the error stream.
@@ -87,7 +88,7 @@ def fit(
         DegenerateError: The loss or a weight is no longer finite; the last good checkpoint stays.
     """
     fabric = connect(precision=config.precision) if fabric is None else fabric
-    loss_function = _LOSSES[config.loss] if loss_function is None else loss_function
+    loss_function = _loss_of(config) if loss_function is None else loss_function
     _check_data(dataset)
     trainer = Trainer(model, dataset, config, fabric, loss_function, workers)
     begun = trainer.resume(checkpoint) if resume else _refuse_overwriting(checkpoint)
@@ -131,6 +132,16 @@ def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
         column: next((kind(row[column]) for kind in kinds if isinstance(row[column], kind)), None)
         for column in SERIES_COLUMNS
     }
+
+
+def _loss_of(config: TrainConfig) -> LossFunction:
+    if config.loss != "ce":
+        raise InputError(
+            'a loss module beside its name, unless it is "ce"',
+            got=f"loss={config.loss!r} without loss_function",
+            remedy="Give fit(..., loss_function=...).",
+        )
+    return functional.cross_entropy
 
 
 def _check_data(dataset: Dataset) -> None:

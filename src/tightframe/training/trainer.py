@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import islice
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from tightframe.core.errors import DegenerateError, InputError
+from tightframe.core.rng import generator
+from tightframe.data.augment import augment
 from tightframe.runs.console import Meter, progress
 from tightframe.training import checkpoint as checkpoints
 from tightframe.training.batches import epoch_batches, read_batches, stream_seed
@@ -25,12 +27,14 @@ from tightframe.training.config import (
     make_optimizer,
     weight_penalty,
 )
+from tightframe.training.criterion import Batch, Criterion, LossFunction
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
 _STEPS_BETWEEN_CHECKS = 50
+# Number of the random stream of the transforms, beside those of the order of samples and of the network's own.
+_TRANSFORMS = 1 << 20
 
 
 class Trainer:
@@ -46,9 +50,11 @@ class Trainer:
         workers: int,
     ) -> None:
         self.model, self.dataset, self.config, self.fabric = model, dataset, config, fabric
-        self.loss_function, self.workers = loss_function, workers
+        self.criterion, self.workers = Criterion(loss_function, fabric.device), workers
+        self.transform, self.random = augment(config.augment), generator(config.seed, device=fabric.device)
         self.decayed = decayed_parameters(model, config)
-        self.watched = classifier(model, config) if config.feature_decay > 0 else None
+        watching = config.feature_decay > 0 or self.criterion.needs_features
+        self.watched = classifier(model, config) if watching else None
         self.bare_optimizer = make_optimizer(model, config)
         self.wrapped, self.optimizer = fabric.setup(model, self.bare_optimizer)
         double = next(model.parameters()).dtype == torch.float64
@@ -61,11 +67,13 @@ class Trainer:
         self.wrapped.train()
         for group in self.bare_optimizer.param_groups:
             group["lr"] = self.config.lr_at(epoch)
-        torch.manual_seed(stream_seed(self.config.seed, epoch, 1 + self.fabric.global_rank))
+        rank = self.fabric.global_rank
+        torch.manual_seed(stream_seed(self.config.seed, epoch, 1 + rank))
+        self.random.manual_seed(stream_seed(self.config.seed, epoch, _TRANSFORMS + rank))
         batches = self._batches(epoch)
-        reader = read_batches(self.dataset, batches, workers=self.workers)
+        reader = self._read(batches)
         sums: list[Tensor] = []
-        while group := [self._on_device(batch) for batch in islice(reader, self.config.accumulate)]:
+        while group := list(islice(reader, self.config.accumulate)):
             sums.append(self._step(group))
             if len(sums) % _STEPS_BETWEEN_CHECKS == 0:
                 self._check_losses(sums, epoch)
@@ -80,7 +88,15 @@ class Trainer:
         meter.advance(0, epoch=epoch, loss=loss / count, accuracy=correct / count)
         return loss / count, correct / count
 
-    def _step(self, group: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def _read(self, batches: list[Tensor]) -> Iterator[Batch]:
+        """The batches with their indices, transformed, on the device."""
+        pairs = read_batches(self.dataset, batches, workers=self.workers)
+        for (inputs, labels), index in zip(pairs, batches, strict=True):
+            inputs, labels, index = self.fabric.to_device((inputs, labels, index))
+            views = [self.transform(inputs, self.random) for _ in range(self.criterion.views)]
+            yield Batch(torch.cat(views) if len(views) > 1 else views[0], labels, index)
+
+    def _step(self, group: list[Batch]) -> Tensor:
         """One step on the batches of `group`; sums of loss, correct answers and samples before the step."""
         evaluations: list[Tensor] = []
 
@@ -98,25 +114,26 @@ class Trainer:
             self.optimizer.step()
         return evaluations[0]
 
-    def _backward(self, group: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        samples = sum(len(labels) for _, labels in group)
+    def _backward(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
+        samples = sum(len(batch.labels) for batch in group)
         parts: list[Tensor] = []
         sums: list[Tensor] = []
-        for position, (inputs, labels) in enumerate(group):
+        for position, batch in enumerate(group):
+            labels = batch.labels
             unfinished = position < len(group) - 1
             with (
                 self.fabric.no_backward_sync(self.wrapped, enabled=unfinished),
                 self.context(),
                 _input_of(self.watched) as features,
             ):
-                logits = self.wrapped(inputs)
-                loss = self._checked_loss(logits, labels)
+                logits = self.wrapped(batch.inputs)
+                loss = self._checked_loss(logits, batch, features)
                 penalty = weight_penalty(self.decayed, self.config) + feature_penalty(features, self.config)
                 # Shares of samples, not of batches: batch sizes may differ by one.
                 part = (loss + penalty) * (len(labels) / samples)
                 self.fabric.backward(part)
             loss = loss.detach()
-            correct = (logits.detach().argmax(1) == labels).sum().to(loss)
+            correct = (logits.detach()[: len(labels)].argmax(1) == labels).sum().to(loss)
             parts.append(part.detach())
             sums.append(torch.stack([loss * len(labels), correct, torch.full_like(loss, len(labels))]))
         return torch.stack(parts).sum(), torch.stack(sums).sum(0)
@@ -137,6 +154,7 @@ class Trainer:
             )
         checkpoints.apply_state(self.model, state.model, path)
         self.bare_optimizer.load_state_dict(state.optimizer)
+        self.criterion.load_state(state.loss)
         return state
 
     def save(self, path: Path, epoch: int, history: Sequence[dict[str, Any]]) -> None:
@@ -145,6 +163,7 @@ class Trainer:
             state = checkpoints.Checkpoint(
                 model=self.model.state_dict(),
                 optimizer=self.bare_optimizer.state_dict(),
+                loss=self.criterion.state(),
                 epoch=epoch,
                 history=tuple(history),
                 config=self._fingerprint(),
@@ -167,17 +186,15 @@ class Trainer:
             processes=self.fabric.world_size,
         )
 
-    def _on_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return tuple(self.fabric.to_device(part) for part in batch)
-
     def _fingerprint(self) -> dict[str, Any]:
         fixed = asdict(self.config)
-        del fixed["epochs"], fixed["checkpoint_every"]
-        loss = getattr(self.loss_function, "__qualname__", type(self.loss_function).__qualname__)
+        del fixed["checkpoint_every"]
+        if self.config.schedule != "cosine":
+            del fixed["epochs"]
         return fixed | {
             "samples": len(self.dataset),
             "processes": self.fabric.world_size,
-            "loss function": loss,
+            "loss function": self.criterion.name,
         }
 
     def _share_buffers(self) -> None:
@@ -186,24 +203,17 @@ class Trainer:
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _checked_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _checked_loss(self, logits: Tensor, batch: Batch, features: list[Tensor]) -> Tensor:
         """The loss of one batch; the first batch of a run is checked for whether model, data and loss fit."""
         if not self.checked:
-            self._check_outputs(logits, labels)
-        loss = self.loss_function(logits, labels)
-        if loss.ndim > 0:
-            raise InputError(
-                "a loss that is one number, the mean over the batch",
-                got=f"shape {tuple(loss.shape)}",
-                remedy="Return the mean of the losses of the samples.",
-            )
-        return loss
+            self._check_outputs(logits, batch.labels)
+        return self.criterion(logits, batch, features)
 
     def _check_outputs(self, logits: Tensor, labels: Tensor) -> None:
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != self.criterion.views * len(labels):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(
-                f"logits of shape (N, K) for the N={len(labels)} labels of a batch",
+                f"logits of shape (N, K) for the N={self.criterion.views * len(labels)} inputs of a batch",
                 got=str(shape),
                 remedy="Wrap the model so that it returns one tensor of logits.",
             )

@@ -6,20 +6,30 @@ from collections.abc import Mapping, Sequence
 
 from tightframe.collapse.summary import CollapseSummary
 from tightframe.geometry.frames import ideal_gram
-from tightframe.runs.record import Panel, Table
+from tightframe.runs.record import Panel, Table, table_of
+from tightframe.trials.suspects import suspects
 from tightframe.trials.trial import Picture, Trial
 
 COLLAPSE = ("NC1", "NC2 features", "NC2 classifier", "NC3", "NC4")
 
 
 def trial_tables(trials: Mapping[str, Trial]) -> dict[str, Table]:
-    """Tables "layers", "class means", "features" and "final values" of trials by run name."""
-    return {
+    """Tables "layers", "class means", "features" and "final values" of trials by run name; under noise also "labels"
+    and, for every run, its suspects."""
+    judged = {run: trial for run, trial in trials.items() if trial.labels is not None}
+    tables = {
         "layers": _layers(trials),
         "class means": _class_means(trials),
         "features": _features(trials),
         "final values": _final_values(trials),
+        "parameters": table_of([_parameters(run, trial) for run, trial in trials.items()]),
     }
+    if judged:
+        rows = [{"run": run, "scores": t.labels.by} | t.labels.numbers() for run, t in judged.items()]
+        tables["labels"] = table_of(rows)
+    for run, trial in judged.items():
+        tables[f"most suspicious labels, {run}"] = suspects(trial.labels, trial.data.data)
+    return tables
 
 
 def trial_panels(trials: Mapping[str, Trial]) -> list[Panel]:
@@ -146,6 +156,13 @@ def _layers(trials: Mapping[str, Trial]) -> Table:
                 for column, value in zip(table.values(), values, strict=True):
                     column.append(value)
     return table
+
+
+def _parameters(run: str, trial: Trial) -> dict[str, int | str]:
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in trial.model.parameters()]
+    trainable = sum(size for size, trained in sizes if trained)
+    head = sum(p.numel() for p in trial.model.get_submodule("classifier").parameters() if p.requires_grad)
+    return {"run": run, "trainable": trainable, "of them in the classifier": head}
 
 
 def _class_means(trials: Mapping[str, Trial]) -> Table:

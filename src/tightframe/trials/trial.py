@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from tightframe.collapse.means import CentredMeans
 from tightframe.collapse.monitor import measure
@@ -15,13 +16,15 @@ from tightframe.collapse.summary import CollapseSummary
 from tightframe.core.errors import InputError
 from tightframe.core.rng import preserved_rng
 from tightframe.data.images import ImageData
-from tightframe.data.source import load
 from tightframe.features.extract import stream
 from tightframe.features.moments import ClassMoments
 from tightframe.nn.networks import build
 from tightframe.training.config import TrainConfig
 from tightframe.training.fabric import connect
 from tightframe.training.loop import fit
+from tightframe.trials.audit import LabelAudit, audit
+from tightframe.trials.labels import LabelledData, labelled_data
+from tightframe.trials.levers import build_head, build_loss
 from tightframe.trials.shard import Shard
 
 if TYPE_CHECKING:
@@ -42,6 +45,10 @@ class TrialConfig:
         limit: Number of training samples; None for all.
         size: Height and width to which images of folders are resized.
         layers: Layers to measure: "auto" or "classifier".
+        noise: Noise put on the training labels, as `data.noise` names it; "none" for none.
+        validation: Share of the (noisy) training samples held out to select by.
+        head: Classifier, one of `trials.levers.HEADS`.
+        feature_dim: Dimension to which the last block is reduced; None leaves it.
         observations: Number of epochs at which the network is measured, spaced evenly in log(epoch), the first (before
             training) and the last included.
         train: How it is trained.
@@ -54,6 +61,10 @@ class TrialConfig:
     limit: int | None = None
     size: int | None = None
     layers: str = "auto"
+    noise: str = "none"
+    validation: float = 0.0
+    head: str = "linear"
+    feature_dim: int | None = None
     observations: int = 24
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -73,6 +84,7 @@ class Picture:
         test: Summary on the test set.
         cosines: Cosines between centred class means (k, k).
         projection: Rows (class index, x, y): training features of three classes in the plane of their means.
+        validation: Summary on the samples held out, None where none are.
     """
 
     epoch: int
@@ -80,11 +92,15 @@ class Picture:
     test: CollapseSummary
     cosines: Tensor
     projection: tuple[tuple[int, float, float], ...]
+    validation: CollapseSummary | None = None
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished trial: the network, the measured series, and the features before and after."""
+    """A finished trial: the network, the measured series, the features before and after, the labels judged.
+
+    `labels` is None where no noise was put on them.
+    """
 
     config: TrialConfig
     model: nn.Module
@@ -92,6 +108,8 @@ class Trial:
     rows: tuple[dict[str, Any], ...]
     first: Picture
     last: Picture
+    data: LabelledData
+    labels: LabelAudit | None = None
 
 
 def run_trial(
@@ -125,11 +143,13 @@ def run_trial(
             configuration.
         DegenerateError: Training diverged.
     """
-    data = load(config.data, root=data_root, limit=config.limit, size=config.size)
+    labelled = read_data(config, data_root)
+    data = labelled.data
     fabric = connect(precision=config.train.precision) if fabric is None else fabric
-    watcher = _Watcher(config, data, fabric, workers)
+    watcher = _Watcher(config, labelled, fabric, workers)
     when = observed_epochs(config.train.epochs, config.observations)
     model = initial_model(config, data).to(fabric.device)
+    loss = build_loss(config.train.loss, samples=len(data.train), model=model)
     first = watcher.picture(model, 0)
     result = fit(
         model,
@@ -138,20 +158,37 @@ def run_trial(
         fabric=fabric,
         checkpoint=checkpoint,
         resume=resume,
+        loss_function=loss,
         on_epoch=lambda epoch, network: watcher.rows(network, epoch, name) if epoch in when else [],
         run=name,
         workers=workers,
         progress=progress,
     )
     last = watcher.picture(result.model, result.epochs)
-    return Trial(config, result.model, data.classes, result.history, first, last)
+    judged = audit(result.model, labelled, loss) if labelled.noisy else None
+    return Trial(config, result.model, data.classes, result.history, first, last, labelled, judged)
+
+
+def read_data(config: TrialConfig, data_root: Path | None = None) -> LabelledData:
+    """The data of a trial, with the noise it trains on."""
+    return labelled_data(
+        config.data,
+        noise=config.noise,
+        validation=config.validation,
+        seed=config.train.seed,
+        root=data_root,
+        limit=config.limit,
+        size=config.size,
+    )
 
 
 def initial_model(config: TrialConfig, data: ImageData) -> nn.Module:
     """The network before training: a function of the configuration and its seed alone."""
     with preserved_rng():
-        torch.manual_seed(config.train.seed)
-        return build(config.model, shape=data.shape, classes=len(data.classes), width=config.width, depth=config.depth)
+        seed, classes = config.train.seed, len(data.classes)
+        torch.manual_seed(seed)
+        model = build(config.model, shape=data.shape, classes=classes, width=config.width, depth=config.depth)
+        return build_head(model, config.head, feature_dim=config.feature_dim, seed=seed)
 
 
 def observed_epochs(epochs: int, count: int) -> frozenset[int]:
@@ -179,12 +216,12 @@ class _Watcher:
     """Measures a network on this process's share of the data; the values are those of the whole."""
 
     config: TrialConfig
-    data: ImageData
+    labelled: LabelledData
     fabric: Fabric
     workers: int
 
     def rows(self, model: nn.Module, epoch: int, run: str) -> list[dict[str, Any]]:
-        summaries = (self.summary(model, "train"), self.summary(model, "test"))
+        summaries = [self.summary(model, split) for split in self._sets()]
         return [row for summary in summaries for row in summary.rows(run=run, epoch=epoch)]
 
     def summary(self, model: nn.Module, split: str) -> CollapseSummary:
@@ -192,12 +229,13 @@ class _Watcher:
 
     def picture(self, model: nn.Module, epoch: int) -> Picture:
         train, test = self.summary(model, "train"), self.summary(model, "test")
-        moments = ClassMoments(len(self.data.classes))
+        moments = ClassMoments(len(self.labelled.data.classes))
         for batch in stream(model, self._shard("train")):
             moments.update(batch.features["features"], batch.labels)
         means = CentredMeans(moments.all_reduce())
         unit = means.all / means.norms[:, None].clamp(min=torch.finfo(torch.float64).tiny)
-        return Picture(epoch, train, test, (unit @ unit.T).cpu(), self._projection(model, means))
+        held = self.summary(model, "validation") if "validation" in self._sets() else None
+        return Picture(epoch, train, test, (unit @ unit.T).cpu(), self._projection(model, means), held)
 
     def _projection(self, model: nn.Module, means: CentredMeans) -> tuple[tuple[int, float, float], ...]:
         """Features of the first three classes in the plane through their means, in units of the means' radius."""
@@ -218,4 +256,14 @@ class _Watcher:
 
     def _shard(self, split: str, *, whole: bool = False) -> Shard:
         rank, processes = (0, 1) if whole else (self.fabric.global_rank, self.fabric.world_size)
-        return Shard(getattr(self.data, split), rank, processes, self.workers)
+        return Shard(self._sets()[split], rank, processes, self.workers)
+
+    def _sets(self) -> dict[str, Dataset]:
+        """What is measured: under noise also the training samples with their clean labels."""
+        labelled = self.labelled
+        sets = {"train": labelled.data.train, "test": labelled.data.test}
+        if labelled.noisy:
+            sets["train, clean labels"] = labelled.clean_train
+        if labelled.validation is not None:
+            sets["validation"] = labelled.validation
+        return sets

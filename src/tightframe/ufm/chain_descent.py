@@ -9,13 +9,13 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution, Status, Trace
 from tightframe.core.threads import on_few_threads
+from tightframe.optimize.first_order import observed_steps
 from tightframe.ufm.chain_certificate import certify_deep
 from tightframe.ufm.chain_solution import described, named
 from tightframe.ufm.extended import DeepPoint, DeepUnconstrainedFeatures
 
 Observer = Callable[[int, DeepPoint], Mapping[str, float]]
 
-_PER_DECADE = 25
 # An objective above this is on its way out of the numbers.
 _LARGEST = 1e100
 
@@ -61,7 +61,7 @@ def descend_deep(
     check_count(steps, "steps")
     point = problem.start(seed=seed, scale=0.1) if start is None else problem.point(start.weights, start.H)
     factors, trace, sound = [factor.clone() for factor in point.factors], Trace(), None
-    times = {0, *_times(steps, every)}
+    times = {0, *observed_steps(steps, every)}
     for taken in range(steps + 1):
         point = DeepPoint(tuple(factors[:-1]), factors[-1])
         levels = problem.levels(point)
@@ -81,12 +81,3 @@ def descend_deep(
     where = f"the values overflow after step {trace['step'][-1]}, the last one seen, whose point this is"
     status = Status("diverged", f"{where}; make step smaller")
     return Solution(status, trace["objective"][-1], named(problem, sound), trace, certify_deep(problem, sound))
-
-
-def _times(steps: int, every: int | None) -> list[int]:
-    """Steps at which to look, the last one always."""
-    if every is not None:
-        check_count(every, "every")
-        return sorted({*range(every, steps, every), steps})
-    count = math.ceil(math.log10(steps) * _PER_DECADE)
-    return sorted({round(steps ** (i / count)) for i in range(count)} | {steps}) if count else [steps]

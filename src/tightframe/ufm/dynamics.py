@@ -20,7 +20,7 @@ from tightframe.core.rng import generator
 from tightframe.core.solution import Certificate, Solution, Status, Trace
 from tightframe.core.threads import on_few_threads
 from tightframe.features.moments import ClassMoments
-from tightframe.optimize.first_order import Adam, Momentum, Rule
+from tightframe.optimize.first_order import Adam, Momentum, Rule, observed_steps
 from tightframe.ufm.certificate import certify_form
 from tightframe.ufm.gradient import FreeGradient
 from tightframe.ufm.model import Point, UnconstrainedFeatures
@@ -33,7 +33,6 @@ Observer = Callable[[int, Point], Mapping[str, float]]
 _UNWATCHED = 256
 # An objective above this is on its way out of the numbers.
 _LARGEST = 1e100
-_PER_DECADE = 25
 
 
 @on_few_threads
@@ -104,7 +103,7 @@ def descend(
     watch = _Watch(problem, tolerance, metrics, observe)
     batches = None if batch_size is None else _batches(problem.samples, batch_size, generator(seed + 1))
     watch.look(0, slopes.point)
-    for before, after in pairwise([0, *_times(steps, every)]):
+    for before, after in pairwise([0, *observed_steps(steps, every)]):
         watch.sound = watch.sound and _advance(slopes, rule, batches, after - before)
         if not watch.sound:
             break
@@ -206,16 +205,6 @@ def _batches(samples: int, size: int, draws: torch.Generator) -> Iterator[Tensor
     """Batches of one size from shuffled passes over the samples; what is left of a pass is dropped."""
     while True:
         yield from torch.randperm(samples, generator=draws)[: samples // size * size].split(size)
-
-
-def _times(steps: int, every: int | None) -> list[int]:
-    """Steps at which to observe, the last one always."""
-    if every is not None:
-        check_count(every, "every")
-        return sorted({*range(every, steps, every), steps})
-    decades = math.log10(steps)
-    count = math.ceil(decades * _PER_DECADE)
-    return sorted({round(10 ** (decades * i / count)) for i in range(count)} | {steps}) if count else [steps]
 
 
 def _rule(algorithm: str, step: float, momentum: float) -> Rule:

@@ -9,14 +9,13 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution, Status, Trace
 from tightframe.core.threads import on_few_threads
+from tightframe.optimize.first_order import observed_steps
 from tightframe.ufm.dynamics import collapse_metrics
 from tightframe.ufm.model import Point
 from tightframe.ufm.normalized import NormalizedFeatures, SphereForm
 from tightframe.ufm.normalized_landscape import certify_normalized
 
 Observer = Callable[[int, Point], Mapping[str, float]]
-
-_PER_DECADE = 25
 
 
 @on_few_threads
@@ -71,7 +70,7 @@ def descend_normalized(
     check_count(steps, "steps")
     start = problem.start(seed=seed) if start is None else problem.point(start.W, start.H)
     form, trace, labels = SphereForm(problem, start.W, start.H), Trace(), problem.labels
-    times = {0, *_times(steps, every)}
+    times = {0, *observed_steps(steps, every)}
     for taken in range(steps + 1):
         if taken in times:
             seen = observe(taken, form.point) if observe is not None else {}
@@ -88,12 +87,3 @@ def descend_normalized(
         cure = "the objective is above that of the start: make step smaller" if risen else "raise steps, or step"
         status = Status("budget spent", f"{gap}, asked was {tolerance:.1e}; {cure}")
     return Solution(status, float(form.value), {"W": form.W, "H": form.H}, trace, certificate)
-
-
-def _times(steps: int, every: int | None) -> list[int]:
-    """Steps at which to look, the last one always."""
-    if every is not None:
-        check_count(every, "every")
-        return sorted({*range(every, steps, every), steps})
-    count = math.ceil(math.log10(steps) * _PER_DECADE)
-    return sorted({round(steps ** (i / count)) for i in range(count)} | {steps}) if count else [steps]

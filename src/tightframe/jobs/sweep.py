@@ -1,0 +1,197 @@
+"""Train one network in several ways, resumable and in parallel, and put the runs side by side."""
+
+from __future__ import annotations
+
+import time
+import types
+import typing
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any, Literal
+
+import torch
+
+from tightframe.core.errors import InputError
+from tightframe.jobs.options import SweepOptions, TrainOptions
+from tightframe.jobs.train import train
+from tightframe.runs.environment import describe
+from tightframe.runs.record import SERIES_COLUMNS, Cell, Panel, Record, Table, table_of
+from tightframe.runs.store import RunDirectory
+
+# What says where and how fast, and so cannot differ between the runs of a comparison.
+_PLACES = ("out", "data_root", "workers", "accelerator", "resume", "quiet")
+_SHOWN = ("NC1", "NC2 features", "NC3")
+
+
+def sweep(options: SweepOptions) -> tuple[Record, list[Record]]:
+    """Train every combination of the values in `options.vary`, each in its own directory below `options.out`.
+
+    An interrupted sweep goes on with `options.resume`: finished runs are read back, the others go on.
+
+    Returns:
+        The comparison, saved in `options.out`, and the records of the runs.
+
+    Raises:
+        InputError: Nothing varies, an option that does not exist or a value that does not fit it, or as for `train`.
+    """
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    runs = planned(options)
+    config = {key: value for key, value in asdict(options).items() if key not in (*_PLACES, "processes")}
+    config = {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
+    directory = RunDirectory.create(options.out, config=config, resume=options.resume)
+    if options.processes <= 1:
+        records = [train(run) for run in runs.values()]
+    else:
+        from joblib import Parallel, delayed
+
+        records = Parallel(n_jobs=options.processes)(delayed(_on_one_thread)(run) for run in runs.values())
+    rows = [_row(name, record) for name, record in zip(runs, records, strict=True)]
+    record = Record(
+        name=options.out.resolve().name,
+        title=f"{options.model} on {options.data}, trained in {len(runs)} ways",
+        question=f"What do {_words([name for name, _ in _choices(options).items()])} change?",
+        answer=_answer(rows),
+        config=config,
+        environment=describe(),
+        series=_joined(runs, records),
+        tables={"comparison": table_of(rows)},
+        panels=_panels(),
+        started=started,
+        seconds=time.perf_counter() - clock,
+    )
+    directory.save_record(record)
+    return record, records
+
+
+def planned(options: SweepOptions) -> dict[str, TrainOptions]:
+    """The runs by name, in the order of the values given."""
+    choices = _choices(options)
+    base = {entry.name: getattr(options, entry.name) for entry in fields(TrainOptions)}
+    runs: dict[str, TrainOptions] = {}
+    for values in product(*choices.values()):
+        name = ", ".join(f"{key} {text}" for key, (text, _) in zip(choices, values, strict=True))
+        folder = "-".join(_slug(text) for text, _ in values)
+        changed = {key: value for key, (_, value) in zip(choices, values, strict=True)}
+        runs[name] = replace(TrainOptions(**base), **changed, out=options.out / "runs" / folder)
+    places = [run.out for run in runs.values()]
+    if len(set(places)) < len(places):
+        raise InputError("values that differ in letters or digits", got=", ".join(runs), remedy="Leave one out.")
+    return runs
+
+
+def _choices(options: SweepOptions) -> dict[str, list[tuple[str, Any]]]:
+    """Values by option, each as it was typed and as the option takes it."""
+    hints = typing.get_type_hints(TrainOptions)
+    choices: dict[str, list[tuple[str, Any]]] = {}
+    for part in options.vary:
+        key, equals, text = part.partition("=")
+        name = key.replace("-", "_")
+        if not equals or name not in hints or name in _PLACES:
+            raise InputError(
+                "NAME=VALUE with the name of an option of train",
+                got=f"--vary {part}",
+                remedy="Write --vary loss=ce loss=sop, for example.",
+            )
+        value = _value(text, hints[name], part)
+        if (text, value) not in choices.setdefault(name, []):
+            choices[name].append((text, value))
+    if not choices:
+        raise InputError("something that varies", got="no --vary", remedy="Write --vary loss=ce loss=sop, for example.")
+    return choices
+
+
+def _value(text: str, hint: Any, part: str) -> Any:
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if type(None) in kinds and text == "none":
+        return None
+    kind = kinds[0]
+    try:
+        if typing.get_origin(kind) is tuple:
+            return tuple(int(item) for item in text.split(",") if item)
+        if typing.get_origin(kind) is Literal:
+            return {str(choice): choice for choice in typing.get_args(kind)}[text]
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        wanted = " or ".join(map(str, typing.get_args(kind))) or getattr(kind, "__name__", str(kind))
+        expected = f"a value that fits the option: {wanted}"
+        raise InputError(expected, got=f"--vary {part}", remedy="Change it.") from error
+
+
+def _on_one_thread(options: TrainOptions) -> Record:
+    torch.set_num_threads(1)
+    return train(replace(options, quiet=True))
+
+
+def _row(name: str, record: Record) -> dict[str, Cell]:
+    """One line of the comparison: test accuracy at the last epoch, at the epoch selected on held-out samples, at the
+    best one; collapse after training; what the run knows of wrong labels."""
+    tests, last = _curve(record, "accuracy", "test"), {}
+    final = max(tests)
+    row: dict[str, Cell] = {"run": name, "epochs": final, "test accuracy, last epoch": tests[final]}
+    if held := _curve(record, "accuracy", "validation"):
+        chosen = max(held, key=lambda epoch: (held[epoch], epoch))
+        row |= {"test accuracy, selected epoch": tests[chosen], "selected epoch": chosen}
+    row["test accuracy, best test epoch"] = max(tests.values())
+    for metric in _SHOWN:
+        last[metric] = _curve(record, metric, "train").get(final)
+    row |= last | {"trainable parameters": record.tables["parameters"]["trainable"][0]}
+    if "labels" in record.tables:
+        row |= {key: column[0] for key, column in record.tables["labels"].items() if key not in ("run", "scores")}
+    return row | {"seconds": record.seconds}
+
+
+def _curve(record: Record, metric: str, split: str) -> dict[int, float]:
+    """Values of a metric of the last features, or of the outputs, by epoch."""
+    columns = (record.series[name] for name in ("epoch", "split", "layer", "metric", "value"))
+    found: dict[int, float] = {}
+    for epoch, where, layer, name, value in zip(*columns, strict=True):
+        if (where, name) == (split, metric) and layer in ("features", "output") and value is not None:
+            found[epoch] = value
+    return found
+
+
+def _joined(runs: dict[str, TrainOptions], records: list[Record]) -> Table:
+    """The series of the last features of all runs, under the names of the runs."""
+    table: Table = {column: [] for column in SERIES_COLUMNS}
+    for name, record in zip(runs, records, strict=True):
+        for values in zip(*(record.series[column] for column in SERIES_COLUMNS), strict=True):
+            row = dict(zip(SERIES_COLUMNS, values, strict=True)) | {"run": name}
+            if row["layer"] in ("features", "output") and row["metric"] in ("accuracy", *_SHOWN):
+                for column in SERIES_COLUMNS:
+                    table[column].append(row[column])
+    return table
+
+
+def _panels() -> tuple[Panel, ...]:
+    shared = {"kind": "curves", "table": "series", "x": "epoch", "y": "value", "color": "run"}
+    return (
+        Panel(
+            title="Accuracy on the test set",
+            caption="Share of right decisions, run by run.",
+            where={"metric": "accuracy", "split": "test"},
+            **shared,
+        ),
+        Panel(
+            title="Variability of the last features",
+            caption="NC1 on the training set; zero is complete collapse.",
+            where={"metric": "NC1", "split": "train"},
+            y_scale="log",
+            **shared,
+        ),
+    )
+
+
+def _answer(rows: list[dict[str, Cell]]) -> str:
+    best = max(rows, key=lambda row: row["test accuracy, last epoch"])
+    worst = min(rows, key=lambda row: row["test accuracy, last epoch"])
+    low, high = (100 * row["test accuracy, last epoch"] for row in (worst, best))
+    return f"Test accuracy at the last epoch goes from {low:.2f} % ({worst['run']}) to {high:.2f} % ({best['run']})."
+
+
+def _words(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _slug(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in ".+" else "_" for letter in text)
