@@ -7,7 +7,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 TEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
 
 BENCHMARKS := accuracy.moments speed.moments_update speed.metrics speed.wide_layers speed.vocabulary \
-	races.right_or_wrong races.measuring_tools speed.ufm_certificates races.ufm_solvers
+	races.right_or_wrong races.measuring_tools speed.ufm_certificates races.ufm_solvers \
+	speed.rate_reduction speed.sop_step
 
 .PHONY: help setup demo test test-slow bench clean
 

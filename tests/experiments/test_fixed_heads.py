@@ -49,7 +49,7 @@ def test_the_record_holds_every_head_and_survives_its_file(record):
     assert lengths["runs"] == 2 * len(HEADS)
     assert lengths["training"] == len(HEADS) * 3 * 4
     section = page._section(record, first=1)
-    assert [figure.failure for figure in section["figures"]] == [""] * 5
+    assert [figure.failure for figure in section["figures"]] == [""] * 4
 
 
 def test_all_counts_are_those_of_the_sources(record):

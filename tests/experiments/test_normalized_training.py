@@ -224,7 +224,7 @@ def test_test_accuracy_is_judged_against_sampling_and_seeds(accuracies, verdict)
 
 
 def test_a_diverged_choice_is_not_judged():
-    ends = {SPHERES: [{"epoch": 1}], WEIGHTS: [{"test accuracy": 0.9, "test samples": 100}]}
+    ends = {SPHERES: [{}], WEIGHTS: [{"test accuracy": 0.9, "test samples": 100}]}
     assert study.accuracy_claim(ends, WEIGHTS).verdict == "not run"
 
 

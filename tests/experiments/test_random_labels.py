@@ -15,6 +15,7 @@ from tightframe.runs.record import Record
 from tightframe.training.config import TrainConfig
 
 GAUSSIAN = "gaussian:4x120:1x4x4"
+KEY = "N5.gaussian-4x120-1x4x4"
 TINY = Config(
     data=(GAUSSIAN,),
     depth=2,
@@ -47,7 +48,7 @@ def verdicts(rows, **changes) -> dict[str, str]:
 
 def test_a_wide_network_fits_and_collapses_and_a_narrow_one_does_not(record):
     assert {claim.id.split(".")[0] for claim in record.claims} == set(catalog.entry("random-labels").claims)
-    verdicts = {claim.id.removeprefix("N5.gaussian."): claim.verdict for claim in record.claims}
+    verdicts = {claim.id.removeprefix(f"{KEY}."): claim.verdict for claim in record.claims}
     # The means of so few samples stay farther from a simplex than those of a preset.
     del verdicts["NC2"]
     assert verdicts == dict.fromkeys(("fit", "narrow", "width", "NC1", "NC3", "width.NC1"), "passed")
@@ -100,23 +101,26 @@ def test_means_are_taken_over_the_seeds():
 
 def test_numbers_that_say_otherwise_fail_their_claim():
     narrow, wide = row(2, 0.5, after=50.0), row(96, 0.0, after=0.5)
-    key = "N5.gaussian"
-    passed = dict.fromkeys([f"{key}.{part}" for part in ("fit", "narrow", "width", *SIGNS, "width.NC1")], "passed")
+    passed = dict.fromkeys([f"{KEY}.{part}" for part in ("fit", "narrow", "width", *SIGNS, "width.NC1")], "passed")
     assert verdicts([narrow, wide]) == passed
-    assert verdicts([narrow, wide | {"training error": 0.011}]) == passed | {f"{key}.fit": "failed"}
-    assert verdicts([narrow | {"training error": 0.09}, wide]) == passed | {f"{key}.narrow": "failed"}
+    assert verdicts([narrow, wide | {"training error": 0.011}]) == passed | {f"{KEY}.fit": "failed"}
+    assert verdicts([narrow | {"training error": 0.09}, wide]) == passed | {f"{KEY}.narrow": "failed"}
     for metric, ratio in (("NC1", 0.11), ("NC2 features", 0.51), ("NC3", 0.51)):
         changed = wide | {f"{metric}, after over before": ratio}
-        assert verdicts([narrow, changed]) == passed | {f"{key}.{metric.split()[0]}": "failed"}
-    assert verdicts([narrow | {"NC1": 4.9}, wide]) == passed | {f"{key}.width.NC1": "failed"}
+        assert verdicts([narrow, changed]) == passed | {f"{KEY}.{metric.split()[0]}": "failed"}
+    assert (
+        verdicts([narrow | {"NC1": 4.9}, wide])
+        == verdicts([narrow | {"NC1": 0.0}, wide])
+        == passed | {f"{KEY}.width.NC1": "failed"}
+    )
 
 
 def test_an_undefined_sign_is_no_pass():
     wide = row(96, 0.0, after=0.5, NC1=None) | {"NC1, after over before": None}
     found = verdicts([row(2, 0.5, after=50.0), wide])
     assert [name for name, verdict in found.items() if verdict != "passed"] == [
-        "N5.gaussian.NC1",
-        "N5.gaussian.width.NC1",
+        f"{KEY}.NC1",
+        f"{KEY}.width.NC1",
     ]
     claim = random_labels._claims(TINY, GAUSSIAN, [row(2), wide])[3]
     assert isnan(claim.observed)

@@ -28,6 +28,8 @@ TABLES = {
         "ufm_certificates",
         ["| point | bias | certify (s) | bare products (s) | ratio | gap |", "| loss | bias | solve (s) |"],
     ),
+    "speed.sop_step": ("sop_step", ["| K | loss | step with CE (s) |", "| storage | published form (s) |"]),
+    "speed.rate_reduction": ("rate_reduction", ["| m | d | K |"]),
     "races.ufm_solvers": ("ufm_races", ["| problem | solver | value | gap | seconds |", "| pymanopt, autodiff |"]),
     "races.measuring_tools": (
         "races",

@@ -154,6 +154,46 @@ def test_the_hugging_face_trainer(tmp_path):
     assert_has_found_wrong_labels(loss)
 
 
+def test_the_trainer_resumes_the_loss_with_the_model(tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    from tightframe.core.errors import InputError
+    from tightframe.integrations.transformers import LossStateCallback
+
+    def run(place: Path, epochs: int, resume: str | None = None, *, keep: bool = True) -> SOPLoss:
+        loss = SOPLoss(SAMPLES, 10, **OPTIONS)
+        arguments = TrainingArguments(
+            output_dir=str(place),
+            num_train_epochs=epochs,
+            per_device_train_batch_size=50,
+            learning_rate=0.05,
+            lr_scheduler_type="constant",
+            save_strategy="epoch",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=True,
+            label_names=["labels"],
+        )
+        trainer = Trainer(
+            Named(),
+            arguments,
+            train_dataset=IndexedDataset(Rows(data()), layout="mapping"),
+            compute_loss_func=lambda outputs, labels, num_items_in_batch=None: loss(outputs["logits"], labels),
+            callbacks=[LossStateCallback(loss)] if keep else [],
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return loss
+
+    whole = run(tmp_path / "whole", 3)
+    run(tmp_path / "parts", 1)
+    resumed = run(tmp_path / "parts", 3, str(tmp_path / "parts" / f"checkpoint-{SAMPLES // 50}"))
+    assert torch.equal(resumed.u, whole.u)
+    assert torch.equal(resumed.noise_scores(), whole.noise_scores())
+    run(tmp_path / "bare", 1, keep=False)
+    with pytest.raises(InputError, match="state of the loss"):
+        run(tmp_path / "bare", 3, str(tmp_path / "bare" / f"checkpoint-{SAMPLES // 50}"))
+
+
 def test_skorch():
     skorch = pytest.importorskip("skorch")
     part = data()

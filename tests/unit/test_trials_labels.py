@@ -20,9 +20,7 @@ from tightframe.trials.suspects import suspects
 
 
 def read(noise: str = "none", *, validation: float = 0.0, seed: int = 0, limit: int | None = None, root=None):
-    return labelled_data(
-        "digits", noise=noise, validation=validation, seed=seed, root=root, limit=limit, size=None
-    )
+    return labelled_data("digits", noise=noise, validation=validation, seed=seed, root=root, limit=limit, size=None)
 
 
 def test_without_noise_nothing_changes():
@@ -42,7 +40,9 @@ def test_noise_is_on_training_and_validation_labels_and_not_on_test_ones():
     assert float(labelled.flipped.double().mean()) == pytest.approx(0.4, abs=0.02)
     assert torch.equal(labelled.data.test.labels, plain.test.labels)
     # The clean labels are those of the same images.
-    order = {image.numpy().tobytes(): int(label) for image, label in zip(plain.train.images, plain.train.labels)}
+    order = {
+        image.numpy().tobytes(): int(label) for image, label in zip(plain.train.images, plain.train.labels, strict=True)
+    }
     assert [order[image.numpy().tobytes()] for image in kept.images] == labelled.clean.tolist()
     truth = torch.tensor([order[image.numpy().tobytes()] for image in held.images])
     assert float((truth != held.labels).double().mean()) == pytest.approx(0.4, abs=0.06)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 from statistics import mean
 
 from tightframe.experiments.catalog import entry
 from tightframe.experiments.head_runs import FRAME, HEADS, LEARNED, Config, Setting, published, reduced, trained
-from tightframe.experiments.measured import SIGNS, Row, average, number, standard_error
+from tightframe.experiments.measured import SIGNS, Row, average, number, ratio, standard_error
 from tightframe.experiments.study import Findings, Study, Sweep
 from tightframe.runs.record import Claim, Panel, table_of
 from tightframe.training.config import TrainConfig
@@ -26,14 +25,14 @@ _MARGIN, _MOST = 0.005, 0.01
 # behind on the digits.
 _TRAIN = TrainConfig(epochs=150, lr=0.1, weight_decay=5e-4, batch_size=256, schedule="cosine")
 _DIGITS = Setting("digits", "mlp-bn", _TRAIN, width=128, depth=2)
-_FASHION = Setting("fashion-mnist", "mlp-bn", replace(_TRAIN, epochs=80), width=128, depth=2, limit=4000)
+_FASHION = Setting("fashion-mnist", "mlp-bn", _TRAIN, width=128, depth=2, limit=2000)
 _FEW = tuple(head for head in HEADS if head[0] not in (f"{FRAME}, d = K - 1", f"{LEARNED}, d = K"))
 _LONG = TrainConfig(epochs=200, lr=0.05, weight_decay=5e-4, milestones=(40, 80, 120, 160))
 _PAPER = tuple(Setting("cifar10", model, _LONG) for model in ("resnet18", "resnet50"))
 
 PRESETS = {
     "smoke": Config((_DIGITS,), heads=_FEW),
-    "quick": Config((_DIGITS, _FASHION), seeds=tuple(range(8)), observations=10),
+    "quick": Config((_DIGITS, _FASHION), seeds=tuple(range(8))),
     "paper": Config(_PAPER, seeds=(0,), observations=24),
 }
 
@@ -59,7 +58,7 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
         "runs": table_of(runs),
         "training": table_of(curves),
     }
-    return Findings(tuple(claims), _answer(config, large, small, results), tables, _panels())
+    return Findings(tuple(claims), _answer(config, large, small, results), tables, _panels(config))
 
 
 def _result(setting: str, head: str, runs: Sequence[Row]) -> Row:
@@ -149,7 +148,7 @@ def _setting_claims(rows: Sequence[Row]) -> list[Claim]:
                 statement=f"{what} with a fixed frame, {setting}: {metric} over that of the learned classifier",
                 source=_ON_PAR,
                 expected=1.0,
-                observed=number(frame[metric]) / number(learned[metric]),
+                observed=number(ratio(frame[metric], learned[metric])),
                 note=f"{metric} {number(frame[metric]):.4g} and {number(learned[metric]):.4g}, training set",
             )
         )
@@ -192,57 +191,53 @@ def _answer(config: Config, large: Sequence[Row], small: Sequence[Row], results:
     return "; ".join(parts) + "."
 
 
-def _panels() -> tuple[Panel, ...]:
+def _panels(config: Config) -> tuple[Panel, ...]:
+    first = config.settings[0].name
     return (
         Panel(
-            kind="layers",
+            kind="scatter",
             title="Parameters that a fixed classifier saves",
-            caption="Weight of the classifier over all parameters, 1000 classes.",
+            caption="Weight of the classifier over all parameters, 1000 classes: the smaller the network, the more.",
             table="parameters at 1000 classes",
-            x="network",
+            x="parameters",
             y="share",
+            x_scale="log",
+            color="network",
         ),
         Panel(
-            kind="layers",
-            title="Test accuracy by head",
-            caption="Last epoch, mean over the seeds.",
-            table="heads",
-            x="head",
+            kind="scatter",
+            title="Accuracy and self-duality by head",
+            caption="Every run after the last epoch: test accuracy against NC3 on the training set.",
+            table="runs",
+            x="NC3",
             y="test accuracy",
-            color="setting",
-        ),
-        Panel(
-            kind="layers",
-            title="Self-duality by head",
-            caption="NC3 after training, training set, mean over the seeds.",
-            table="heads",
-            x="head",
-            y="NC3",
-            y_scale="log",
-            color="setting",
+            x_scale="log",
+            color="head",
+            facet="setting",
         ),
         Panel(
             kind="curves",
             title="Collapse while training",
-            caption="NC1 and NC2 of the class means and NC3 on the training set, first seed.",
+            caption=f"NC1 and NC2 of the class means and NC3 on the training set, first seed, {first}.",
             table="training",
             x="epoch",
             y="value",
             color="head",
             facet="metric",
             y_scale="log",
-            where={"metric": list(SIGNS)},
+            where={"metric": list(SIGNS), "setting": first},
         ),
         Panel(
             kind="curves",
-            title="Test accuracy while training",
+            title="Test error while training",
             caption="First seed.",
             table="training",
             x="epoch",
             y="value",
             color="head",
             facet="setting",
-            where={"metric": "test accuracy"},
+            y_scale="log",
+            where={"metric": "test error"},
         ),
     )
 

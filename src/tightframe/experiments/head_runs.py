@@ -165,7 +165,7 @@ def _curves(trial: Trial, cell: Row) -> list[Row]:
     rows = []
     for epoch in epochs_of(trial):
         found = {metric: values(trial, epoch, "train").get(metric) for metric in SIGNS}
-        found["test accuracy"] = values(trial, epoch, "test")["accuracy"]
+        found["test error"] = 1 - values(trial, epoch, "test")["accuracy"]
         rows += [cell | {"epoch": epoch, "metric": metric, "value": value} for metric, value in found.items()]
     return rows
 

@@ -132,7 +132,8 @@ def chance_range(accuracy: Tensor, samples: int) -> float:
 
     with q the 95 % point of the studentised range of L values, p the mean accuracy, n `samples`, and s^2 the variance
     of `accuracy` (L, S) over seeds once what a seed does to all losses is taken out. Where every seed draws other test
-    samples, they also move the accuracies over seeds, so that the bound is on the wide side.
+    samples, they also move the accuracies over seeds, so that the bound is on the wide side; that s^2 is estimated from
+    few seeds makes it uncertain.
     """
     from scipy.stats import studentized_range
 

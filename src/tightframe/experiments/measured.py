@@ -39,3 +39,8 @@ def standard_error(numbers: Sequence[float]) -> float:
 def number(cell: Cell) -> float:
     """The value; NaN, which no claim passes, where it is undefined."""
     return math.nan if cell is None else float(cell)
+
+
+def ratio(numerator: Cell, denominator: Cell) -> float | None:
+    """The quotient; None where either is undefined or the denominator is zero."""
+    return None if numerator is None or not denominator else numerator / denominator

@@ -15,7 +15,9 @@ Row = Mapping[str, Cell]
 # (loss, weight decay)
 Setting = tuple[str, float]
 
-CE = tuple((loss, decay) for loss in ("ce", "ls:smoothing=0.1") for decay in (1e-3, 1e-2, 3e-2))
+# Cross-entropy by itself, with decays as they are used on clean labels and with stronger ones.
+CE = tuple((loss, decay) for loss in ("ce", "ls:smoothing=0.1") for decay in (1e-2, 3e-2, 1e-1))
+CE_MILD = tuple((loss, decay) for loss in ("ce", "ls:smoothing=0.1") for decay in (1e-3, 1e-2, 3e-2))
 GCE = tuple((f"gce:q={q}", decay) for q in (0.5, 0.7, 0.9) for decay in (1e-3, 1e-2))
 ELR = tuple((f"elr:momentum={m},strength={s}", 1e-3) for m in (0.7, 0.9) for s in (3, 7, 15))
 SOP = tuple((f"sop:rate={rate}", 1e-3) for rate in (0.03, 0.1, 0.3, 1, 3, 10))

@@ -53,20 +53,23 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
     cells = [summary(config, cell, runs) for cell, runs in zip(plan, own, strict=True)]
     best = {(arm, target): quickest(_of(cells, arm), target) for arm in ARMS for target in targets(config)}
     tested = {arm: max(_of(cells, arm), key=lambda cell: cell["selection accuracy"] or 0.0) for arm in ARMS}
+    drawn = [
+        {"arm": arm, "tuned for": target} | row
+        for (arm, target), cell in best.items()
+        for row in own[cells.index(cell)][0]
+        if row["epoch"] > 0  # a log axis has no epoch 0
+    ]
     tables = {
         "settings": table_of(cells),
         "step sizes": table_of(_by_rate(config, cells)),
         "best": table_of([_chosen(config, arm, target, cell) for (arm, target), cell in best.items()]),
-        "curves": table_of(
-            [
-                {"arm": arm, "tuned for": target} | row
-                for (arm, target), cell in best.items()
-                for row in own[cells.index(cell)][0]
-                if row["epoch"] > 0  # a log axis has no epoch 0
-            ]
-        ),
+        "curves": table_of(drawn),
+        "accuracies": table_of([row for row in drawn if "test accuracy" in row]),
     }
-    ends = {arm: [curve[-1] for curve in own[cells.index(cell)]] for arm, cell in tested.items()}
+    ends = {
+        arm: [curve[-1] if _finished(config, curve) else {} for curve in own[cells.index(cell)]]
+        for arm, cell in tested.items()
+    }
     claims = (*_speed(config, best), *(accuracy_claim(ends, other) for other in _KEYS))
     return Findings(claims, _answer(config, cells, best, tested), tables, tuple(_panels()))
 
@@ -85,7 +88,7 @@ def summary(config: Config, cell: tuple[str, float, float], runs: Sequence[Seque
     """
     arm, setting, rate = cell
     row: Row = {"arm": arm, "setting": setting, "step size": rate}
-    done = [curve for curve in runs if len(curve) == config.epochs + 1]
+    done = [curve for curve in runs if _finished(config, curve)]
     for target, (name, bound) in targets(config).items():
         found = [reached([look[name] for look in curve], **bound) for curve in done]
         late = [math.inf] * (len(runs) - len(done))
@@ -139,7 +142,7 @@ def accuracy_claim(ends: Mapping[str, Sequence[Row]], other: str) -> Claim:
     pairs = [
         (ours["test accuracy"], theirs["test accuracy"])
         for ours, theirs in zip(ends[SPHERES], ends[other], strict=True)
-        if "test accuracy" in ours and "test accuracy" in theirs
+        if ours and theirs
     ]
     gains = [ours - theirs for ours, theirs in pairs]
     average = mean(value for pair in pairs for value in pair) if pairs else 0.0
@@ -158,6 +161,11 @@ def accuracy_claim(ends: Mapping[str, Sequence[Row]], other: str) -> Claim:
     )
 
 
+def _finished(config: Config, curve: Sequence[Row]) -> bool:
+    """Whether a run was watched to its last epoch, and did not diverge."""
+    return len(curve) == config.epochs + 1
+
+
 def _of(cells: Sequence[Row], arm: str) -> list[Row]:
     return [cell for cell in cells if cell["arm"] == arm]
 
@@ -165,13 +173,14 @@ def _of(cells: Sequence[Row], arm: str) -> list[Row]:
 def _chosen(config: Config, arm: str, target: str, cell: Row) -> Row:
     grids = (config.rates, config.settings(arm))
     values = (cell["step size"], cell["setting"])
-    edges = [value in (min(grid), max(grid)) for value, grid in zip(values, grids, strict=True)]
+    rate, setting = (value in (min(grid), max(grid)) for value, grid in zip(values, grids, strict=True))
     return {
         "target": target,
         "arm": arm,
         "temperature or decay": cell["setting"],
         "step size": cell["step size"],
-        "at an edge of its grid": any(edges),
+        "step size at an edge": rate,
+        "temperature or decay at an edge": setting,
         "epochs": cell[target],
         "test accuracy": cell["test accuracy"],
     }
@@ -237,7 +246,7 @@ def _panels() -> list[Panel]:
                 title=title,
                 caption=f"{caption} First seed, each arm at the setting and step size that reach the target of the "
                 "heading first.",
-                table="curves",
+                table=table,
                 x="epoch",
                 y=value,
                 color="arm",
@@ -245,11 +254,11 @@ def _panels() -> list[Panel]:
                 x_scale="log",
                 y_scale=scale,
             )
-            for title, value, scale, caption in (
-                ("Variability of unit features", "NC1", "log", "NC1 of h/|h| on the training set."),
-                ("Variability of features", "NC1, lengths kept", "log", "NC1 of h on the training set."),
-                ("Training accuracy", "training accuracy", "linear", "In evaluation mode."),
-                ("Test accuracy", "test accuracy", "linear", "On samples that chose nothing."),
+            for title, table, value, scale, caption in (
+                ("Variability of unit features", "curves", "NC1", "log", "NC1 of h/|h| on the training set."),
+                ("Variability of features", "curves", "NC1, lengths kept", "log", "NC1 of h on the training set."),
+                ("Training accuracy", "curves", "training accuracy", "linear", "In evaluation mode."),
+                ("Test accuracy", "accuracies", "test accuracy", "linear", "On samples that chose nothing."),
             )
         ),
     ]

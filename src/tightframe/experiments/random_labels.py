@@ -9,7 +9,7 @@ from math import sqrt
 from statistics import mean
 
 from tightframe.experiments.catalog import entry
-from tightframe.experiments.measured import SIGNS, Row, average, number
+from tightframe.experiments.measured import SIGNS, Row, average, number, ratio
 from tightframe.experiments.study import Findings, Study, Sweep
 from tightframe.experiments.width_runs import RANDOM, RIGHT, Config, trained
 from tightframe.runs.record import Claim, Panel, table_of
@@ -35,7 +35,7 @@ PRESETS = {
     "quick": Config(
         data=("digits", "gaussian:10x1347", "fashion-mnist"),
         limit=2000,
-        widths=(10, 16, 32, 64, 128, 256, 512, 1024),
+        widths=(10, 16, 32, 64, 128, 256, 512),
         compared=("digits", "fashion-mnist"),
     ),
     "paper": _CIFAR,
@@ -71,19 +71,15 @@ def _results(config: Config, data: str, runs: Sequence[Row]) -> list[Row]:
             row[name] = mean(run[name] for run in own)
         for metric in SIGNS:
             row[metric] = average([run[metric] for run in own])
-            row[f"{metric}, after over before"] = average([_ratio(run[metric], run[f"{metric} before"]) for run in own])
+            row[f"{metric}, after over before"] = average([ratio(run[metric], run[f"{metric} before"]) for run in own])
         rows.append(row)
     return rows
-
-
-def _ratio(after: float | None, before: float | None) -> float | None:
-    return after / before if after is not None and before else None
 
 
 def _claims(config: Config, data: str, results: Sequence[Row]) -> list[Claim]:
     rows = [row for row in results if (row["data"], row["labels"]) == (data, RANDOM)]
     narrow, wide = rows[0], rows[-1]
-    key, inputs = f"N5.{data.partition(':')[0]}", f"random labels, {data}"
+    key, inputs = f"N5.{data.replace(':', '-')}", f"random labels, {data}"
     seeds = f"mean of {len(config.seeds)} seeds" if len(config.seeds) > 1 else "one seed"
     claims = [
         Claim(
@@ -124,7 +120,7 @@ def _claims(config: Config, data: str, results: Sequence[Row]) -> list[Claim]:
             statement=f"Collapse on {inputs} takes width: NC1 at width {wide['width']} over NC1 at {narrow['width']}",
             source=_SOURCE,
             expected=_FALLS["NC1"],
-            observed=number(wide["NC1"]) / number(narrow["NC1"]),
+            observed=number(ratio(wide["NC1"], narrow["NC1"])),
             note=f"NC1 {number(wide['NC1']):.4g} and {number(narrow['NC1']):.4g} after training, {seeds}",
         )
     )
@@ -186,8 +182,8 @@ def _panels() -> tuple[Panel, ...]:
         Panel(
             kind="curves",
             title="Collapse on random labels against width",
-            caption="NC1, NC2 and NC3 fall together with the error. NC1 of the training features, classes being the "
-            "labels given; the point of right labels is the widest network trained on those.",
+            caption="NC1 of the training features after the last epoch, classes being the labels given. The points of "
+            "right labels are the widest network trained on those.",
             y="NC1",
             y_scale="log",
             color="data",
@@ -196,8 +192,8 @@ def _panels() -> tuple[Panel, ...]:
         ),
         Panel(
             kind="curves",
-            title="Simplex means and self-duality against width",
-            caption="NC3, the distance between classifier and class means, after the last epoch; random labels.",
+            title="Self-duality against width",
+            caption="NC3, the distance between classifier and class means, after the last epoch on random labels.",
             y="NC3",
             y_scale="log",
             color="data",

@@ -103,9 +103,11 @@ def task(config: Config, seed: int, root: Path | None) -> Sets:
     """Few samples of many classes: a class of the data, turned by a number of quarter turns. No image occurs twice.
 
     Raises:
-        InputError: The data hold fewer samples of a class.
+        InputError: The data hold fewer samples of a class, or are not read into memory.
     """
     data = load(config.data, root=root)
+    if not isinstance(data.train, ArrayDataset):
+        raise InputError("a data set held in memory", got=config.data, remedy="Use digits, fashion-mnist or cifar10.")
     classes = len(data.classes) * config.turns
     wanted = classes * config.per_class
     drawn = torch.randperm(len(data.train), generator=generator(seed))

@@ -1,8 +1,9 @@
-"""`CollapseTrainerCallback`: collapse measured during training with the Hugging Face Trainer."""
+"""Callbacks of the Hugging Face Trainer: collapse measured during training, and losses with state in checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from tightframe.collapse.summary import CollapseSummary
 from tightframe.core.errors import InputError, MissingDependencyError
 from tightframe.integrations.watch import Watch
+from tightframe.training.checkpoint import load_state_dict
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -83,3 +85,48 @@ class CollapseTrainerCallback(TrainerCallback):
         epoch = round(state.epoch or 0)
         scalars = self.watch.measure(model, loader, split=split, epoch=epoch, step=state.global_step)
         state.log_history.append({"epoch": state.epoch, "step": state.global_step, **scalars})
+
+
+class LossStateCallback(TrainerCallback):
+    """Keep the state of a loss in the Trainer's checkpoints, and put it back when training is resumed from one.
+
+    The Trainer saves the model alone. A loss that remembers every sample (SOPLoss, EarlyLearningLoss) and is not part
+    of the model would begin anew.
+
+    Args:
+        loss: The module called by `compute_loss_func`.
+
+    Raises:
+        InputError: On resuming, a checkpoint without the state of a loss.
+    """
+
+    FILE = "loss.safetensors"
+
+    def __init__(self, loss: nn.Module) -> None:
+        self.loss = loss
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write the state beside the model, from the first process."""
+        if state.is_world_process_zero:
+            from safetensors.torch import save_file
+
+            tensors = {name: value.detach().cpu().contiguous() for name, value in self.loss.state_dict().items()}
+            save_file(tensors, self._place(args, state))
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Read it back where training goes on."""
+        if state.global_step == 0:
+            return
+        place = self._place(args, state)
+        if not place.exists():
+            raise InputError(
+                "a checkpoint with the state of the loss",
+                got=f"no {place.name} in {place.parent}",
+                remedy="Resume from one that was saved with LossStateCallback, or train from the start.",
+            )
+        self.loss.load_state_dict(load_state_dict(place))
+
+    def _place(self, args: TrainingArguments, state: TrainerState) -> Path:
+        return Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.FILE

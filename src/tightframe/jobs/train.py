@@ -14,7 +14,7 @@ from tightframe.runs.store import RunDirectory
 from tightframe.training.config import TrainConfig
 from tightframe.training.fabric import connect
 from tightframe.trials.pictures import shown, trial_panels, trial_tables
-from tightframe.trials.trial import TrialConfig, run_trial
+from tightframe.trials.trial import Trial, TrialConfig, run_trial
 
 
 def train(options: TrainOptions) -> Record | None:
@@ -56,15 +56,11 @@ def train(options: TrainOptions) -> Record | None:
         raise
     if not fabric.is_global_zero:
         return None
-    last = trial.last
     record = Record(
         name=options.out.resolve().name,
         title=f"{config.model} on {config.data}",
         question="How collapsed are the features of this network, layer by layer, as it trains?",
-        answer=(
-            f"After epoch {last.epoch}, NC1 is {shown(last.train, 'NC1')} on the training set and "
-            f"{shown(last.test, 'NC1')} on the test set, test accuracy {100 * last.test['accuracy']:.2f} %."
-        ),
+        answer=_answer(trial),
         config=config.to_dict(),
         preset="defaults",
         preset_config=TrialConfig().to_dict(),
@@ -77,6 +73,18 @@ def train(options: TrainOptions) -> Record | None:
     )
     directory.save_record(record)
     return record
+
+
+def _answer(trial: Trial) -> str:
+    last, audit = trial.last, trial.labels
+    text = (
+        f"After epoch {last.epoch}, NC1 is {shown(last.train, 'NC1')} on the training set and "
+        f"{shown(last.test, 'NC1')} on the test set, test accuracy {100 * last.test['accuracy']:.2f} %."
+    )
+    if audit is None:
+        return text
+    found, flagged, wrong = (int(part.sum()) for part in (audit.flagged & audit.wrong, audit.flagged, audit.wrong))
+    return f"{text} {flagged} of {len(audit.given)} labels are believed wrong, {found} of them rightly; {wrong} are."
 
 
 def trial_config(options: TrainOptions) -> TrialConfig:

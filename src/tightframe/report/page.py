@@ -57,6 +57,11 @@ class Listing:
     rows: list[tuple[str, ...]]
     size: int
 
+    @property
+    def shown(self) -> bool:
+        """Whether the reader sees it without asking: short tables, and those with pictures."""
+        return self.size <= 20 or any(cell.startswith("data:image/") for cell in self.rows[0])
+
 
 def render(records: Sequence[Record], *, title: str = "Neural collapse report") -> str:
     """The page as HTML text.

@@ -15,8 +15,8 @@ from tightframe.core.errors import InputError
 from tightframe.core.rng import preserved_rng
 from tightframe.runs.record import SERIES_COLUMNS
 from tightframe.training.config import TrainConfig
-from tightframe.training.fabric import connect
 from tightframe.training.criterion import LossFunction
+from tightframe.training.fabric import connect
 from tightframe.training.trainer import Trainer
 
 if TYPE_CHECKING:
