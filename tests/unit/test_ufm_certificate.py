@@ -343,3 +343,11 @@ def test_bad_points(arguments, message):
         certify(problem(), *arguments)
     with pytest.raises(InputError, match="labels"):
         certify(problem(), torch.ones(4, 6), torch.ones(6, 12), labels=torch.zeros(12).long())
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1e-9, float("nan")])
+def test_a_tolerance_that_nothing_meets_is_refused(tolerance):
+    problem = UnconstrainedFeatures(classes=3, features=4, per_class=2)
+    point = problem.start(seed=0)
+    with pytest.raises(InputError, match="a tolerance above zero"):
+        certify(problem, point.W, point.H, tolerance=tolerance)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tightframe.ufm.model import Point, UnconstrainedFeatures
     from tightframe.ufm.network import of_features
     from tightframe.ufm.normalized import NormalizedFeatures
-    from tightframe.ufm.normalized_landscape import classify_normalized
+    from tightframe.ufm.normalized_dynamics import descend_normalized
+    from tightframe.ufm.normalized_landscape import certify_normalized, classify_normalized
     from tightframe.ufm.normalized_optima import normalized_optimum, proven_temperature
     from tightframe.ufm.normalized_solvers import solve_normalized
     from tightframe.ufm.optima import Optimum, optimum
@@ -46,6 +47,7 @@ _HOMES = {
     "UnconstrainedFeatures": "model",
     "attenuation": "perturbed",
     "certify": "certificate",
+    "certify_normalized": "normalized_landscape",
     "classify": "landscape",
     "classify_normalized": "normalized_landscape",
     "collapse_metrics": "dynamics",
@@ -53,6 +55,7 @@ _HOMES = {
     "deep_optimum": "chains",
     "descend": "dynamics",
     "descend_deep": "chain_descent",
+    "descend_normalized": "normalized_dynamics",
     "factor": "convex",
     "newton_point": "critical_points",
     "normalized_optimum": "normalized_optima",
@@ -84,6 +87,7 @@ __all__ = [
     "UnconstrainedFeatures",
     "attenuation",
     "certify",
+    "certify_normalized",
     "classify",
     "classify_normalized",
     "collapse_metrics",
@@ -91,6 +95,7 @@ __all__ = [
     "deep_optimum",
     "descend",
     "descend_deep",
+    "descend_normalized",
     "factor",
     "newton_point",
     "normalized_optimum",

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.core.solution import Certificate
 from tightframe.core.threads import threads_for
@@ -84,7 +85,7 @@ def certify(
         None where neither gradient nor null space gives one.
 
     Raises:
-        InputError: The point does not fit the problem.
+        InputError: The point does not fit the problem, or a tolerance that is not above zero.
 
     Example:
         >>> from tightframe.ufm import UnconstrainedFeatures, optimum
@@ -95,6 +96,8 @@ def certify(
 
     Reference: [zhu2021geometric], theorem 3.2 and its proof, for critical points and curvature.
     """
+    if not tolerance > 0:
+        raise InputError("a tolerance above zero", got=repr(tolerance), remedy="Use 1e-9.")
     form = NormalForm.of_point(problem, problem.point(W, H, b, labels=labels))
     with threads_for(form.multiplications):
         found = certify_form(form, tolerance=tolerance)
