@@ -30,6 +30,11 @@ TABLES = {
     ),
     "speed.sop_step": ("sop_step", ["| K | loss | step with CE (s) |", "| storage | published form (s) |"]),
     "speed.rate_reduction": ("rate_reduction", ["| m | d | K |"]),
+    "speed.tuning": ("tuning", ["| layer | method | trained | epoch (s) |"]),
+    "speed.transfer_scores": (
+        "transfer_scores",
+        ["| d | N | K | forward (s) |", "| N | d | K | all six, ours (s) |"],
+    ),
     "races.ufm_solvers": ("ufm_races", ["| problem | solver | value | gap | seconds |", "| pymanopt, autodiff |"]),
     "races.measuring_tools": (
         "races",

@@ -69,7 +69,7 @@ def test_same_seed_same_weights():
 
 
 def test_unknown_network_lists_the_choices():
-    with pytest.raises(InputError, match=r"mlp, mlp-bn, resnet18, resnet34, resnet50; got 'vgg'"):
+    with pytest.raises(InputError, match=r"mlp, mlp-bn, resnet18, resnet34, resnet50, vit; got 'vgg'"):
         build("vgg", shape=(1, 8, 8), classes=10)
 
 

@@ -7,7 +7,7 @@ import sys
 
 from tightframe.cli.options import CompareOptions, ListOptions, ReportOptions, RunOptions
 from tightframe.core.errors import InputError
-from tightframe.jobs.options import CertifyOptions, MeasureOptions, SweepOptions, TrainOptions
+from tightframe.jobs.options import CertifyOptions, MeasureOptions, ScoreOptions, SweepOptions, TrainOptions
 
 
 def execute(options: object) -> None:
@@ -60,6 +60,24 @@ def _certify(options: CertifyOptions) -> None:
         _say(text(certified.excess))
     if options.out is not None:
         _report([certified.record], options.out / "report.html")
+
+
+def _score(options: ScoreOptions) -> None:
+    from tightframe.jobs.score import score
+    from tightframe.report.tables import text_table
+
+    ranking = score(options)
+    if options.format == "json":
+        _say(json.dumps(ranking.to_dict(), indent=1))
+    else:
+        tables = ranking.record.tables
+        _say(
+            "\n\n".join(
+                [*(text_table(tables[name]) for name in ("ranking", "scores", "what they are")), ranking.record.answer]
+            )
+        )
+    if options.out is not None:
+        _report([ranking.record], options.out / "report.html")
 
 
 def _run(options: RunOptions) -> None:
@@ -120,7 +138,8 @@ def _list(_options: ListOptions) -> None:
     lines += [
         "",
         "data      digits, digits:SEED, gaussian:CLASSESxSAMPLES, mnist, fashion-mnist, cifar10, folder:PATH, hf:NAME",
-        "networks  mlp, mlp-bn, resnet18, resnet34, resnet50, or IMPORT.PATH:factory (measure, certify)",
+        "networks  mlp, mlp-bn, resnet18, resnet34, resnet50, vit (vit/4: patch 4)",
+        "          IMPORT.PATH:factory to measure, certify and score; hf:NAME, timm:NAME to score",
         "heads     linear, etf, aligned, normalized",
         "losses    ce, ls, focal, mse, mcr2, gce, elr, sop, sop+, with options as in focal:gamma=3",
         "noise     none, symmetric:0.4, asymmetric:0.4, random, file:labels.npz:KEY",
@@ -147,6 +166,7 @@ _ACTIONS = {
     SweepOptions: _sweep,
     MeasureOptions: _measure,
     CertifyOptions: _certify,
+    ScoreOptions: _score,
     RunOptions: _run,
     ReportOptions: _report_runs,
     CompareOptions: _compare,

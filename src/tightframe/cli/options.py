@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from tightframe.jobs.options import CertifyOptions, MeasureOptions, SweepOptions, TrainOptions
+from tightframe.jobs.options import CertifyOptions, MeasureOptions, ScoreOptions, SweepOptions, TrainOptions
 
 Runs = Annotated[tuple[Path, ...], tyro.conf.Positional]
 
@@ -76,6 +76,7 @@ COMMANDS = {
     "sweep": SweepOptions,
     "measure": MeasureOptions,
     "certify": CertifyOptions,
+    "score": ScoreOptions,
     "run": RunOptions,
     "report": ReportOptions,
     "compare": CompareOptions,

@@ -14,7 +14,7 @@ class TrainOptions:
     Args:
         out: Run directory: configuration, checkpoint, record and report.
         data: digits, gaussian:CLASSESxSAMPLES, mnist, fashion-mnist, cifar10, folder:PATH or hf:NAME.
-        model: mlp, mlp-bn, resnet18, resnet34 or resnet50.
+        model: mlp, mlp-bn, resnet18, resnet34, resnet50, or vit (vit/4 for patches of 4 pixels).
         loss: ce, ls (label smoothing), focal, mse, mcr2, sop, sop+, gce or elr, with options after a colon, as in
             ls:smoothing=0.05 or sop:rate=3.
         head: Classifier: linear; etf, a fixed simplex; normalized; or aligned, the simplex nearest to the class means.
@@ -36,8 +36,8 @@ class TrainOptions:
         accumulate: Backward passes per step.
         precision: Precision as Lightning Fabric names it.
         seed: Seed of initial weights and of the order of samples.
-        width: Hidden width of an MLP, or channels of a ResNet's stem.
-        depth: Hidden layers of an MLP.
+        width: Hidden width of an MLP or a vit, or channels of a ResNet's stem.
+        depth: Hidden layers of an MLP, blocks of a vit.
         limit: Use this many training samples, balanced over the classes.
         size: Resize images of folder: and hf: data to this height and width.
         layers: Measure every block, or the classifier's input alone.
@@ -213,6 +213,54 @@ class CertifyOptions:
     depth: int = 4
     limit: int | None = None
     size: int | None = None
+    data_root: Path | None = None
+    workers: int = 0
+    accelerator: str = "auto"
+    out: Path | None = None
+    format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """Rank pretrained networks by how well their features suit a data set that they were not trained for.
+
+    Args:
+        models: Run directories of `tightframe train`, IMPORT.PATH:factory, hf:NAME_OR_PATH or timm:NAME.
+        data: Data set, as in train.
+        split: Which part of the data.
+        by: Score to rank by: NC1, H-score, "H-score regularized", TransRate, "rate reduction", LogME, "logistic probe"
+            or "ridge probe".
+        probe: Fit and test linear classifiers too.
+        bootstrap: Bootstrap replicates for 95 % intervals; 0 for none.
+        seed: Seed of the replicates and of the rows that test the probes.
+        classifier: Name of the classifier, where it is ambiguous.
+        pool: Convolutional maps: average over pixels, or flatten.
+        tokens: Sequences: class token, or mean.
+        batch_size: Samples per batch.
+        limit: Use this many training samples, balanced over the classes.
+        size: As in train.
+        hub_size: Height and width of the images for hf: and timm: networks that do not say which they want.
+        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        workers: Loader processes.
+        accelerator: auto, cpu, cuda or mps.
+        out: Run directory for the record and the report.
+        format: What is printed.
+    """
+
+    models: tuple[str, ...]
+    data: str = "digits"
+    split: Literal["train", "test"] = "train"
+    by: str = "NC1"
+    probe: bool = True
+    bootstrap: int = 0
+    seed: int = 0
+    classifier: str | None = None
+    pool: Literal["mean", "flatten"] = "mean"
+    tokens: Literal["class", "mean"] = "class"
+    batch_size: int = 512
+    limit: int | None = None
+    size: int | None = None
+    hub_size: int | None = None
     data_root: Path | None = None
     workers: int = 0
     accelerator: str = "auto"

@@ -1,4 +1,4 @@
-"""Networks for small images: an MLP and the ResNets with the CIFAR stem.
+"""Networks for small images: an MLP, the ResNets with the CIFAR stem, and a vision transformer.
 
 Every network computes `classifier(forward_features(x))` with a linear `classifier`, so that the last features
 are the classifier's input.
@@ -6,6 +6,7 @@ are the classifier's input.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tightframe.core.errors import InputError
+from tightframe.nn.transformer import VisionTransformer
 
-NAMES = ("mlp", "mlp-bn", "resnet18", "resnet34", "resnet50")
+NAMES = ("mlp", "mlp-bn", "resnet18", "resnet34", "resnet50", "vit")
+_TRANSFORMER = re.compile(r"vit(/(?P<patch>\d+))?")
 
 
 class MLP(nn.Module):
@@ -178,14 +181,16 @@ def build(
     Initial weights come from torch's global random state; seed that state to fix them.
 
     Args:
-        name: "mlp", "mlp-bn" (with batch normalisation), "resnet18", "resnet34" or "resnet50".
+        name: "mlp", "mlp-bn" (with batch normalisation), "resnet18", "resnet34", "resnet50", or "vit", a vision
+            transformer; "vit/4" is one with patches of 4 x 4 pixels, where "vit" chooses their side by the image.
         shape: (C, H, W) of one image.
         classes: Number of classes K.
-        width: Width of every hidden layer of the MLP (default 256), or of the stem of a ResNet (default 64).
-        depth: Number of hidden layers of the MLP; a ResNet's follows from its name.
+        width: Width of every hidden layer of the MLP (default 256), of the stem of a ResNet (default 64), or of the
+            tokens of the transformer (default 128).
+        depth: Number of hidden layers of the MLP, or of blocks of the transformer; a ResNet's follows from its name.
 
     Raises:
-        InputError: The name is unknown; the message lists the choices.
+        InputError: The name is unknown; the message lists the choices. Patches that do not tile the image.
 
     >>> build("mlp", shape=(1, 8, 8), classes=10).classifier
     Linear(in_features=256, out_features=10, bias=True)
@@ -194,6 +199,9 @@ def build(
         in_features = shape[0] * shape[1] * shape[2]
         widths = (256 if width is None else width,) * depth
         return MLP(in_features, classes, widths=widths, batch_norm=name == "mlp-bn")
+    if match := _TRANSFORMER.fullmatch(name):
+        patch = match["patch"] and int(match["patch"])
+        return VisionTransformer(shape, classes, patch=patch, width=128 if width is None else width, depth=depth)
     makers = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
     if name not in makers:
         raise InputError(f"a network, one of {', '.join(NAMES)}", got=repr(name), remedy="Choose one of these.")

@@ -41,7 +41,7 @@ class TrialConfig:
         data: Data set, as `data.source.load` names it.
         model: Network, one of `nn.networks.NAMES`.
         width: Width of the network (channels of the stem, or of every hidden block); None for its default.
-        depth: Number of hidden layers of an MLP.
+        depth: Number of hidden layers of an MLP, or of blocks of a vit.
         limit: Number of training samples; None for all.
         size: Height and width to which images of folders are resized.
         layers: Layers to measure: "auto" or "classifier".
