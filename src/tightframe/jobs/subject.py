@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from tightframe.core.errors import InputError
-from tightframe.core.rng import preserved_rng
 from tightframe.data.images import ImageData
 from tightframe.data.source import load
 from tightframe.jobs.options import CertifyOptions, MeasureOptions
 from tightframe.nn.networks import NAMES
+from tightframe.nn.pretrained import read_factory
 from tightframe.runs.store import RunDirectory
 from tightframe.training.checkpoint import load_into
 from tightframe.training.config import TrainConfig
@@ -98,28 +95,7 @@ def imported_model(path: str) -> nn.Module:
     Raises:
         InputError: There is no such module or name, or it does not return an nn.Module.
     """
-    module_name, _, name = path.partition(":")
-    sys.path.insert(0, "")
-    try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            "a model as IMPORT.PATH:factory",
-            got=f"{path!r} ({error})",
-            remedy=f"Name a function that returns the network, or one of {', '.join(NAMES)}.",
-        ) from error
-    finally:
-        sys.path.remove("")
-    if not callable(factory):
-        raise InputError(
-            "a model as IMPORT.PATH:factory",
-            got=f"{path!r}, a {type(factory).__name__}",
-            remedy="Name a function that returns the network.",
-        )
-    with preserved_rng():
-        # Weights that no checkpoint replaces are the same in every process, and every time.
-        torch.manual_seed(0)
-        model = factory if isinstance(factory, nn.Module) else factory()
+    model = read_factory(path)
     if not isinstance(model, nn.Module):
         raise InputError(
             f"{path} returns an nn.Module", got=type(model).__name__, remedy="Return the network from the factory."

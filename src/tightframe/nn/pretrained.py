@@ -115,7 +115,7 @@ def read_factory(path: str) -> Any:
         factory = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            "a backbone as hf:NAME, timm:NAME or IMPORT.PATH:factory",
+            "a model as IMPORT.PATH:factory (backbones also as hf:NAME or timm:NAME)",
             got=f"{path!r} ({error})",
             remedy="Name a function that returns the network.",
         ) from error
@@ -125,7 +125,7 @@ def read_factory(path: str) -> Any:
         return factory
     if not callable(factory):
         raise InputError(
-            "a backbone as IMPORT.PATH:factory",
+            "a model as IMPORT.PATH:factory",
             got=f"{path!r}, a {type(factory).__name__}",
             remedy="Name a function that returns the network.",
         )
