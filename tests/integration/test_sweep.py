@@ -55,7 +55,8 @@ def test_runs_stand_side_by_side_and_are_not_run_again(tmp_path, monkeypatch):
     asked = options(tmp_path / "s", "loss=ce", "loss=sop:rate=3", noise="symmetric:0.4", validation=0.2)
     record, records = sweeps.sweep(asked)
     table = record.tables["comparison"]
-    assert table["run"] == ["loss ce", "loss sop:rate=3"]
+    assert table["loss"] == ["ce", "sop:rate=3"]
+    assert [record.title for record in records] == ["loss ce", "loss sop:rate=3"]
     for column in ("test accuracy, last epoch", "test accuracy, selected epoch", "noise AUC"):
         assert all(0 <= value <= 1 for value in table[column]), column
     assert set(record.series["run"]) == {"loss ce", "loss sop:rate=3"}

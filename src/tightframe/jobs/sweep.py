@@ -46,12 +46,17 @@ def sweep(options: SweepOptions) -> tuple[Record, list[Record]]:
         from joblib import Parallel, delayed
 
         records = Parallel(n_jobs=options.processes)(delayed(_on_one_thread)(run) for run in runs.values())
-    rows = [_row(name, record) for name, record in zip(runs, records, strict=True)]
+    records = [replace(record, title=name) for name, record in zip(runs, records, strict=True)]
+    choices = _choices(options)
+    settings = product(*([text for text, _ in values] for values in choices.values()))
+    rows = [
+        dict(zip(choices, texts, strict=True)) | _row(record) for texts, record in zip(settings, records, strict=True)
+    ]
     record = Record(
         name=options.out.resolve().name,
         title=f"{options.model} on {options.data}, trained in {len(runs)} ways",
-        question=f"What do {_words([name for name, _ in _choices(options).items()])} change?",
-        answer=_answer(rows),
+        question=f"What do {_words(list(choices))} change?",
+        answer=_answer(dict(zip(runs, rows, strict=True))),
         config=config,
         environment=describe(),
         series=_joined(runs, records),
@@ -123,12 +128,12 @@ def _on_one_thread(options: TrainOptions) -> Record:
     return train(replace(options, quiet=True))
 
 
-def _row(name: str, record: Record) -> dict[str, Cell]:
+def _row(record: Record) -> dict[str, Cell]:
     """One line of the comparison: test accuracy at the last epoch, at the epoch selected on held-out samples, at the
     best one; collapse after training; what the run knows of wrong labels."""
     tests, last = _curve(record, "accuracy", "test"), {}
     final = max(tests)
-    row: dict[str, Cell] = {"run": name, "epochs": final, "test accuracy, last epoch": tests[final]}
+    row: dict[str, Cell] = {"epochs": final, "test accuracy, last epoch": tests[final]}
     if held := _curve(record, "accuracy", "validation"):
         chosen = max(held, key=lambda epoch: (held[epoch], epoch))
         row |= {"test accuracy, selected epoch": tests[chosen], "selected epoch": chosen}
@@ -182,11 +187,11 @@ def _panels() -> tuple[Panel, ...]:
     )
 
 
-def _answer(rows: list[dict[str, Cell]]) -> str:
-    best = max(rows, key=lambda row: row["test accuracy, last epoch"])
-    worst = min(rows, key=lambda row: row["test accuracy, last epoch"])
-    low, high = (100 * row["test accuracy, last epoch"] for row in (worst, best))
-    return f"Test accuracy at the last epoch goes from {low:.2f} % ({worst['run']}) to {high:.2f} % ({best['run']})."
+def _answer(rows: dict[str, dict[str, Cell]]) -> str:
+    reached = {name: 100 * row["test accuracy, last epoch"] for name, row in rows.items()}
+    best, worst = max(reached, key=reached.get), min(reached, key=reached.get)
+    low, high = f"{reached[worst]:.2f} % ({worst})", f"{reached[best]:.2f} % ({best})"
+    return f"Test accuracy at the last epoch goes from {low} to {high}."
 
 
 def _words(names: list[str]) -> str:
