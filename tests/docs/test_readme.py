@@ -17,7 +17,7 @@ from tightframe.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PAGES = [README, *(ROOT / "docs" / name for name in ("unconstrained_features.md", "training_levers.md"))]
+PAGES = [README, *(ROOT / "docs" / name for name in ("unconstrained_features.md", "training_levers.md", "transfer.md"))]
 FENCE = re.compile(r"^(?P<mark><!-- not run -->\n+)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
