@@ -21,7 +21,7 @@ def test_the_check_notices_a_wrong_shape():
         "hook = install_import_hook(['tightframe.geometry'], 'beartype.beartype')\n"
         "import jaxtyping, torch\n"
         "import tightframe.geometry.frames as frames\n"
-        "frames._haar_columns = lambda *_: torch.zeros(7)\n"
+        "frames.haar_columns = lambda *_, seed: torch.zeros(7)\n"
         "try:\n"
         "    frames.orthogonal_frame(3, 4)\n"
         "except jaxtyping.TypeCheckError:\n"

@@ -142,7 +142,7 @@ def trial(ratios=(1.0, 0.5, 0.25), *, before=None, after=None, accuracy=0.9, sam
             (9, summary(ratios, metrics=after, accuracy=accuracy, samples=samples)),
         )
     )
-    return Trial(TrialConfig(train=TrainConfig(epochs=9)), None, tuple("0123456789"), (), first, last)
+    return Trial(TrialConfig(train=TrainConfig(epochs=9)), None, tuple("0123456789"), (), first, last, None)
 
 
 DEPTHS = {
