@@ -16,7 +16,7 @@ from tightframe.core.errors import InputError
 from tightframe.jobs.options import SweepOptions, TrainOptions
 from tightframe.jobs.train import train
 from tightframe.runs.environment import describe
-from tightframe.runs.record import SERIES_COLUMNS, Cell, Panel, Record, Table, table_of
+from tightframe.runs.record import SERIES_COLUMNS, Cell, Panel, Record, Table, series_table, table_of
 from tightframe.runs.store import RunDirectory
 
 # What says where and how fast, and so cannot differ between the runs of a comparison.
@@ -36,6 +36,7 @@ def sweep(options: SweepOptions) -> tuple[Record, list[Record]]:
         InputError: Nothing varies, an option that does not exist or a value that does not fit it, or as for `train`.
     """
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    choices = _choices(options)
     runs = planned(options)
     config = {key: value for key, value in asdict(options).items() if key not in (*_PLACES, "processes")}
     config = {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
@@ -47,7 +48,6 @@ def sweep(options: SweepOptions) -> tuple[Record, list[Record]]:
 
         records = Parallel(n_jobs=options.processes)(delayed(_on_one_thread)(run) for run in runs.values())
     records = [replace(record, title=name) for name, record in zip(runs, records, strict=True)]
-    choices = _choices(options)
     settings = product(*([text for text, _ in values] for values in choices.values()))
     rows = [
         dict(zip(choices, texts, strict=True)) | _row(record) for texts, record in zip(settings, records, strict=True)
@@ -131,16 +131,15 @@ def _on_one_thread(options: TrainOptions) -> Record:
 def _row(record: Record) -> dict[str, Cell]:
     """One line of the comparison: test accuracy at the last epoch, at the epoch selected on held-out samples, at the
     best one; collapse after training; what the run knows of wrong labels."""
-    tests, last = _curve(record, "accuracy", "test"), {}
+    tests = _curve(record, "accuracy", "test")
     final = max(tests)
     row: dict[str, Cell] = {"epochs": final, "test accuracy, last epoch": tests[final]}
     if held := _curve(record, "accuracy", "validation"):
         chosen = max(held, key=lambda epoch: (held[epoch], epoch))
         row |= {"test accuracy, selected epoch": tests[chosen], "selected epoch": chosen}
     row["test accuracy, best test epoch"] = max(tests.values())
-    for metric in _SHOWN:
-        last[metric] = _curve(record, metric, "train").get(final)
-    row |= last | {"trainable parameters": record.tables["parameters"]["trainable"][0]}
+    row |= {metric: _curve(record, metric, "train").get(final) for metric in _SHOWN}
+    row |= {"trainable parameters": record.tables["parameters"]["trainable"][0]}
     if "labels" in record.tables:
         row |= {key: column[0] for key, column in record.tables["labels"].items() if key not in ("run", "scores")}
     return row | {"seconds": record.seconds}
@@ -158,14 +157,13 @@ def _curve(record: Record, metric: str, split: str) -> dict[int, float]:
 
 def _joined(runs: dict[str, TrainOptions], records: list[Record]) -> Table:
     """The series of the last features of all runs, under the names of the runs."""
-    table: Table = {column: [] for column in SERIES_COLUMNS}
-    for name, record in zip(runs, records, strict=True):
-        for values in zip(*(record.series[column] for column in SERIES_COLUMNS), strict=True):
-            row = dict(zip(SERIES_COLUMNS, values, strict=True)) | {"run": name}
-            if row["layer"] in ("features", "output") and row["metric"] in ("accuracy", *_SHOWN):
-                for column in SERIES_COLUMNS:
-                    table[column].append(row[column])
-    return table
+    rows = [
+        dict(zip(SERIES_COLUMNS, values, strict=True)) | {"run": name}
+        for name, record in zip(runs, records, strict=True)
+        for values in zip(*(record.series[column] for column in SERIES_COLUMNS), strict=True)
+    ]
+    kept = ("accuracy", *_SHOWN)
+    return series_table([row for row in rows if row["layer"] in ("features", "output") and row["metric"] in kept])
 
 
 def _panels() -> tuple[Panel, ...]:

@@ -1,4 +1,4 @@
-"""Where a tuning takes place in a network: its classifier, the tuned layer, and the new head."""
+"""Where a network is changed: its classifier, the layer that is tuned, and the head put in its place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tightframe.core.errors import InputError
 from tightframe.features.classifier import bias_of, size_of, weight_of
@@ -39,7 +39,7 @@ def classifier_of(model: nn.Module, name: str | None, inputs: Any) -> tuple[str,
         raise InputError(
             "the model itself",
             got=f"{type(model).__name__}, which holds on to the parameters inside",
-            remedy="Tune the model first; wrap or compile it, and build the optimiser, afterwards.",
+            remedy="Change the model first; wrap or compile it, and build the optimiser, afterwards.",
         )
     tap = FeatureTap(model, classifier=name)
     if inputs is not None:
@@ -56,7 +56,7 @@ def classifier_of(model: nn.Module, name: str | None, inputs: Any) -> tuple[str,
         raise InputError(
             "a classifier with a weight of its own",
             got=f"{path}, whose weight is also an embedding's",
-            remedy="Untie them first (in Hugging Face models tie_word_embeddings=False).",
+            remedy="Untie them first (in Hugging Face models tie_word_embeddings=False); the embedding stays as large.",
         )
     return path, found
 
@@ -97,19 +97,28 @@ def declared_width(module: nn.Module) -> int | None:
     return shape[-1] if shape else None
 
 
+def empty_like(module: nn.Module) -> Tensor:
+    """No numbers, on the device and in the precision of a linear map's weight (quantised ones: torch's default)."""
+    weight = weight_of(module)
+    return torch.empty(0, device=weight.device, dtype=weight.dtype if weight.is_floating_point() else None)
+
+
 def new_head(old: nn.Module, features: int, classes: int, *, seed: int) -> nn.Linear:
     """A linear classifier like `old` in device, precision, bias and training flag, with new weights."""
-    weight = weight_of(old)
-    like = torch.empty(0, device=weight.device, dtype=weight.dtype if weight.is_floating_point() else None)
-    made = linear(features, classes, bias=bias_of(old) is not None, like=like, seed=seed)
+    made = linear(features, classes, bias=bias_of(old) is not None, like=empty_like(old), seed=seed)
     return made.train(old.training)
+
+
+def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """`new` wherever `old` is registered."""
+    places = [(parent, name) for parent in model.modules() for name, child in parent._modules.items() if child is old]
+    for parent, name in places:
+        setattr(parent, name, new)
 
 
 def put_head(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """`new` wherever `old` is registered; a Hugging Face model learns its number of classes."""
-    places = [(parent, name) for parent in model.modules() for name, child in parent._modules.items() if child is old]
-    for parent, name in places:
-        setattr(parent, name, new)
+    put(model, old, new)
     classes, _ = size_of(new)
     if hasattr(getattr(model, "config", None), "num_labels"):
         model.config.num_labels = classes

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
-from tightframe.features.classifier import bias_of, size_of, weight_of
-from tightframe.features.evaluation import unwrapped
+from tightframe.features.classifier import bias_of, size_of
 from tightframe.features.tap import FeatureTap
 from tightframe.nn.alignment import AlignedETFHead
 from tightframe.nn.heads import SimplexETFHead
 from tightframe.nn.narrowing import Swap, linear, narrowing
 from tightframe.nn.normalized import NormalizedHead
+from tightframe.nn.placement import arguments, classifier_of, empty_like, put
 
 Head = Literal["etf", "normalized", "aligned"] | Callable[..., nn.Module]
 _HEADS = {"etf": SimplexETFHead, "normalized": NormalizedHead, "aligned": AlignedETFHead}
@@ -101,7 +100,7 @@ def replace_head(
 
     Reference: [zhu2021geometric], section 4.3.
     """
-    path, old = _classifier(model, classifier, inputs)
+    path, old = classifier_of(model, classifier, inputs)
     make = _HEADS.get(head) if isinstance(head, str) else head
     if not callable(make):
         raise InputError(
@@ -114,7 +113,7 @@ def replace_head(
     if not isinstance(made, nn.Module):
         raise InputError("a head that is an nn.Module", got=type(made).__name__, remedy="Return a module.")
     before = _trainable(model)
-    _put(model, old, made.to(_like(old)).train(old.training))
+    put(model, old, made.to(empty_like(old)).train(old.training))
     return Replacement(model, path, f"{_named(old)} became {_named(made)}", before, _trainable(model))
 
 
@@ -149,53 +148,21 @@ def reduce_features(
 
     Reference: [zhu2021geometric], section 4.3.
     """
-    path, old = _classifier(model, classifier, inputs)
+    path, old = classifier_of(model, classifier, inputs)
     _, features = size_of(old)
     if check_count(dim, "dim") >= features:
         raise InputError(f"fewer than the {features} features there are", got=f"dim={dim}", remedy="Lower dim.")
     before = _trainable(model)
-    like = _like(old)
+    like = empty_like(old)
     made = _resized(old, dim, seed=seed + 2)
     plan = narrowing(model, old, features, dim, seed=seed)
     if plan is not None and _narrowed(model, path, old, made, plan.swaps, inputs):
         words = plan.words
     else:
         front = linear(features, dim, bias=False, like=like, seed=seed)
-        _put(model, old, nn.Sequential(OrderedDict(reduce=front, classifier=made)).train(old.training))
+        put(model, old, nn.Sequential(OrderedDict(reduce=front, classifier=made)).train(old.training))
         words = f"a linear map from {features} to {dim} features put in front"
     return Replacement(model, path, f"{words}, {_named(old)} became {_named(made)}", before, _trainable(model))
-
-
-def _classifier(model: nn.Module, name: str | None, inputs: Any) -> tuple[str, nn.Module]:
-    if unwrapped(model) is not model:
-        raise InputError(
-            "the model itself",
-            got=f"{type(model).__name__}, which holds on to the parameters inside",
-            remedy="Change the model first; wrap or compile it, and build the optimiser, afterwards.",
-        )
-    tap = FeatureTap(model, classifier=name)
-    if inputs is not None:
-        _run(tap, inputs)
-    path, found = tap.classifier_name, tap.classifier
-    if path == "" or isinstance(found, nn.Conv2d):
-        raise InputError(
-            "a classifier that is a linear layer inside the model",
-            got="the model itself" if path == "" else f"{path}, a 1x1 convolution",
-            remedy="Wrap it in nn.Sequential." if path == "" else "Pool first, then use nn.Flatten and nn.Linear.",
-        )
-    if tap.tied:
-        raise InputError(
-            "a classifier with a weight of its own",
-            got=f"{path}, whose weight is also an embedding's",
-            remedy="Untie them first (in Hugging Face models tie_word_embeddings=False); the embedding stays as large.",
-        )
-    return path, found
-
-
-def _run(tap: FeatureTap, inputs: Any) -> Tensor:
-    named = inputs if isinstance(inputs, Mapping) else {}
-    placed = () if named else inputs if isinstance(inputs, tuple) else (inputs,)
-    return tap(*placed, **named).features["features"]
 
 
 def _narrowed(
@@ -203,15 +170,16 @@ def _narrowed(
 ) -> bool:
     """Apply the swaps; take them back and return False if the model then fails on the inputs."""
     undo = [swap.apply() for swap in swaps]
-    _put(model, old, made)
+    put(model, old, made)
     if inputs is None:
         return True
     try:
-        _run(FeatureTap(model, classifier=path), inputs)
+        placed, keywords = arguments(inputs)
+        FeatureTap(model, classifier=path)(*placed, **keywords)
     except (RuntimeError, InputError):
         for swap in reversed(undo):
             swap.apply()
-        _put(model, made, old)
+        put(model, made, old)
         return False
     return True
 
@@ -226,18 +194,6 @@ def _resized(old: nn.Module, dim: int, *, seed: int) -> nn.Module:
             remedy="Reduce the features first, then replace the head or add adapters.",
         )
     return linear(dim, old.out_features, bias=old.bias is not None, like=old.weight, seed=seed).train(old.training)
-
-
-def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """`new` wherever `old` is registered."""
-    places = [(parent, name) for parent in model.modules() for name, child in parent._modules.items() if child is old]
-    for parent, name in places:
-        setattr(parent, name, new)
-
-
-def _like(module: nn.Module) -> Tensor:
-    weight = weight_of(module)
-    return torch.empty(0, device=weight.device, dtype=weight.dtype if weight.is_floating_point() else None)
 
 
 def _trainable(model: nn.Module) -> int:

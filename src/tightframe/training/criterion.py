@@ -14,7 +14,10 @@ LossFunction = Callable[..., Tensor]
 
 
 class Batch(NamedTuple):
-    """Samples of one backward pass: inputs (views of all samples one after another), labels (N,) and indices (N,)."""
+    """Samples of one backward pass: inputs (views of all samples one after another), labels (N,) and indices (N,).
+
+    The indices are on the device where the loss asks for them.
+    """
 
     inputs: Tensor
     labels: Tensor

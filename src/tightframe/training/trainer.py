@@ -92,7 +92,9 @@ class Trainer:
         """The batches with their indices, transformed, on the device."""
         pairs = read_batches(self.dataset, batches, workers=self.workers)
         for (inputs, labels), index in zip(pairs, batches, strict=True):
-            inputs, labels, index = self.fabric.to_device((inputs, labels, index))
+            inputs, labels = self.fabric.to_device((inputs, labels))
+            if self.criterion.needs_index:
+                index = self.fabric.to_device(index)
             views = [self.transform(inputs, self.random) for _ in range(self.criterion.views)]
             yield Batch(torch.cat(views) if len(views) > 1 else views[0], labels, index)
 
