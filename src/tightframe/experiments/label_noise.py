@@ -62,6 +62,7 @@ PRESETS = {
         limit=5000,
         epochs=20,
         augment="crop-flip",
+        observations=6,
         noises=tuple(noise for noise in _HUMAN if noise.endswith(("aggre_label", "random_label1", "worse_label"))),
         methods=tuple(pair for pair in _PUBLISHED if pair[0] != "LS"),
         seeds=(0,),

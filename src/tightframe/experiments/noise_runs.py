@@ -38,6 +38,7 @@ class Config:
         lr: First step size; it falls as a cosine.
         batch_size: Samples per step.
         augment: Random transforms.
+        observations: Epochs at which a network is measured, see `TrialConfig`.
         noises: Noise put on the training labels.
         methods: By name, the settings among which noisy validation accuracy chooses; as many for every method.
         selection_seeds: Seeds that settings are chosen with, a fifth of the noisy samples held out.
@@ -53,6 +54,7 @@ class Config:
     lr: float = 0.02
     batch_size: int = 128
     augment: str = "noise:0.15"
+    observations: int = 12
     noises: tuple[str, ...] = ("symmetric:0.4",)
     methods: tuple[tuple[str, tuple[Setting, ...]], ...] = (("CE", CE), ("ELR", ELR), ("SOP", SOP))
     selection_seeds: tuple[int, ...] = (0,)
@@ -115,7 +117,7 @@ def _trial(config: Config, noise: str, setting: Setting, seed: int, *, validatio
         layers="classifier",
         noise=noise,
         validation=validation,
-        observations=12,
+        observations=config.observations,
         train=TrainConfig(
             epochs=config.epochs,
             lr=config.lr,
