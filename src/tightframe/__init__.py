@@ -43,6 +43,7 @@ _ROOMS = (
     "collapse",
     "core",
     "data",
+    "dictionary",
     "features",
     "geometry",
     "integrations",

@@ -1,0 +1,112 @@
+"""Arrays or tensors in, and the same kind out: how the estimators of this package read their data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from tightframe.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a caller passed: tensors of a precision on a device, or arrays of a precision."""
+
+    tensor: bool
+    dtype: torch.dtype
+    device: torch.device
+
+    def returned(self, values: Tensor) -> Any:
+        """`values` as the caller knows them: a tensor on their device, or an array."""
+        values = values.detach().to(self.device, self.dtype if values.is_floating_point() else values.dtype)
+        return values if self.tensor else values.numpy()
+
+
+def read_rows(estimator: BaseEstimator, X: ArrayLike | Tensor, *, reset: bool) -> tuple[Tensor, Kind]:
+    """Rows (n, d) in floating point, checked as scikit-learn checks them; `reset` in `fit`, not after it.
+
+    Raises:
+        InputError: A tensor that is no matrix of finite real numbers, or of another width than the one fitted.
+        ValueError: Likewise for arrays, in scikit-learn's words.
+    """
+    if not isinstance(X, Tensor):
+        rows = validate_data(estimator, X, dtype=[np.float64, np.float32], reset=reset)
+        tensor = torch.from_numpy(np.ascontiguousarray(rows))
+        return tensor, Kind(False, tensor.dtype, tensor.device)
+    _check_real(X)
+    X = X.detach()
+    if X.ndim != 2 or not X.numel():
+        raise InputError("rows of shape (n, d), not empty", got=f"shape {tuple(X.shape)}", remedy="Reshape the data.")
+    X = _floating(X)
+    _check_finite(X)
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+    elif X.shape[1] != estimator.n_features_in_:
+        raise InputError(
+            f"rows of {estimator.n_features_in_} features, as fitted",
+            got=f"shape {tuple(X.shape)}",
+            remedy="Transform data of the same kind.",
+        )
+    return X, Kind(True, X.dtype, X.device)
+
+
+def read_signals(X: ArrayLike | Tensor, axes: int) -> tuple[Tensor, Kind]:
+    """Signals (n, *shape) or (n, channels, *shape) with `axes` axes in shape, as (n, channels, *shape).
+
+    Integers become float32, as movies and images are of few bits.
+
+    Raises:
+        InputError: Another number of axes, none of something, or values that are not finite real numbers.
+    """
+    tensor = X.detach() if isinstance(X, Tensor) else torch.from_numpy(_array(X))
+    _check_real(tensor)
+    if tensor.ndim not in (axes + 1, axes + 2) or not tensor.numel():
+        shapes = "(n, time)" if axes == 1 else "(n, height, width)" if axes == 2 else f"(n, {axes} axes)"
+        raise InputError(
+            f"signals of shape {shapes}, or with channels after n",
+            got=f"shape {tuple(tensor.shape)}",
+            remedy="Add the first axis to a single signal with X[None].",
+        )
+    tensor = _floating(tensor)
+    _check_finite(tensor)
+    kind = Kind(isinstance(X, Tensor), tensor.dtype, tensor.device)
+    return (tensor if tensor.ndim == axes + 2 else tensor.unsqueeze(1)), kind
+
+
+def _array(values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufc":
+        raise InputError("an array of numbers", got=f"dtype {array.dtype}", remedy="Convert it to floating point.")
+    # torch reads neither foreign byte orders nor negative strides, and wide unsigned integers only in part.
+    kept = array.dtype.newbyteorder("=") if array.dtype.kind in "fc" else np.dtype(np.float32)
+    return np.ascontiguousarray(array, dtype=kept)
+
+
+def _floating(values: Tensor) -> Tensor:
+    if values.dtype in (torch.float32, torch.float64):
+        return values
+    return values.float()
+
+
+def _check_real(values: Tensor) -> None:
+    if values.is_complex():
+        raise InputError(
+            "real values", got=f"dtype {values.dtype}", remedy="Pass the real and imaginary parts as channels."
+        )
+
+
+def _check_finite(values: Tensor) -> None:
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        raise InputError(
+            "finite values",
+            got=f"{int((~finite).sum())} of {values.numel()} NaN or infinite",
+            remedy="Remove or fill them first.",
+        )
