@@ -43,6 +43,7 @@ _ROOMS = (
     "collapse",
     "core",
     "data",
+    "deeplinear",
     "dictionary",
     "features",
     "geometry",
