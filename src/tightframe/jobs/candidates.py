@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,18 @@ from torch import Tensor, nn
 
 from tightframe.core.errors import InputError
 from tightframe.data.images import ImageData
+from tightframe.features.evaluation import devices_of
+from tightframe.features.tap import FeatureTap
+from tightframe.jobs.finetune_options import FinetuneOptions
 from tightframe.jobs.options import MeasureOptions, ScoreOptions
 from tightframe.jobs.subject import imported_model, network_of
+from tightframe.trials.prepared import Prepare, reading
+from tightframe.trials.shard import Shard
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-Prepare = Callable[[Tensor], Tensor]
+Options = ScoreOptions | FinetuneOptions
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,36 @@ class Candidate:
     classifier: str | None = None
 
 
-def candidate(spec: str, data: ImageData, options: ScoreOptions, fabric: Fabric) -> Candidate:
+def called(spec: str) -> str:
+    """What a network is called: directories by their last part, where they are says nothing of the network."""
+    hub = "hf:" if spec.startswith("hf:") else ""
+    path = Path(spec.removeprefix(hub))
+    return hub + path.resolve().name if path.is_dir() else spec
+
+
+@dataclass(frozen=True)
+class PreparedBatches:
+    """Batches whose images are as the model knows them."""
+
+    batches: Shard
+    prepare: Prepare
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((self.prepare(images), labels) for images, labels in self.batches)
+
+
+def check_reads(tap: FeatureTap, found: Candidate, data: ImageData) -> None:
+    """Run one image, so that what the network says of its size is said in words.
+
+    Raises:
+        InputError: The network does not read it.
+    """
+    image = found.prepare(data.test[0][0][None]).to(devices_of(tap.model)[0])
+    with reading(data, name=found.name, shape=found.shape):
+        tap(image)
+
+
+def candidate(spec: str, data: ImageData, options: Options, fabric: Fabric, *, keep_head: bool = False) -> Candidate:
     """The network that `spec` names, for images of `data`.
 
     Args:
@@ -48,6 +82,7 @@ def candidate(spec: str, data: ImageData, options: ScoreOptions, fabric: Fabric)
         data: What it will be shown.
         options: Where data sets are.
         fabric: A launched Fabric.
+        keep_head: Leave a hub's network its own classifier.
 
     Raises:
         InputError: Nothing of this name, or it does not read images of this size or number of channels.
@@ -55,7 +90,7 @@ def candidate(spec: str, data: ImageData, options: ScoreOptions, fabric: Fabric)
     if Path(spec).is_dir():
         return _of_run(spec, data, options, fabric)
     if spec.startswith(("hf:", "timm:")):
-        return _of_hub(spec, data, options.hub_size)
+        return _of_hub(spec, data, options.hub_size, keep_head=keep_head)
     if ":" in spec:
         return Candidate(spec, imported_model(spec), _unchanged)
     raise InputError(
@@ -65,7 +100,7 @@ def candidate(spec: str, data: ImageData, options: ScoreOptions, fabric: Fabric)
     )
 
 
-def _of_run(spec: str, data: ImageData, options: ScoreOptions, fabric: Fabric) -> Candidate:
+def _of_run(spec: str, data: ImageData, options: Options, fabric: Fabric) -> Candidate:
     """The network of a run, and images standardised as those that it was trained on."""
     source = MeasureOptions(checkpoint=Path(spec), data_root=options.data_root)
     model, trained_on = network_of(source).load(source, fabric)
@@ -78,11 +113,11 @@ def _of_run(spec: str, data: ImageData, options: ScoreOptions, fabric: Fabric) -
     return Candidate(spec, model, restandardised(data, trained_on), trained_on.shape)
 
 
-def _of_hub(spec: str, data: ImageData, side: int | None) -> Candidate:
+def _of_hub(spec: str, data: ImageData, side: int | None, *, keep_head: bool) -> Candidate:
     """A network of a hub; its classifier, which the features do not depend on, is replaced by one of K classes."""
     from tightframe.nn.backbones import backbone
 
-    classes = len(data.classes)
+    classes = None if keep_head else len(data.classes)
     try:
         found = backbone(spec, classes=classes)
     except InputError as error:

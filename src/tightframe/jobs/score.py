@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from tightframe.collapse.transfer import transfer_scores
 from tightframe.collapse.transfer_summary import SCORES, TransferScores
@@ -19,7 +16,7 @@ from tightframe.data.images import ImageData
 from tightframe.data.source import load
 from tightframe.features.extract import stream
 from tightframe.features.tap import FeatureTap
-from tightframe.jobs.candidates import Candidate, candidate
+from tightframe.jobs.candidates import PreparedBatches, called, candidate, check_reads
 from tightframe.jobs.options import ScoreOptions
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Cell, Panel, Record, Table, table_of
@@ -76,7 +73,7 @@ def score(options: ScoreOptions) -> Ranking:
         raise InputError("one process", got=f"{fabric.world_size}", remedy="Start it without torchrun.")
     data = load(options.data, root=options.data_root, limit=options.limit, size=options.size)
     config = {key: value for key, value in asdict(options).items() if key not in _PLACES}
-    config |= {"models": [_named(name) for name in options.models]}
+    config |= {"models": [called(name) for name in options.models]}
     directory = None if options.out is None else RunDirectory.create(options.out, config=config)
     try:
         scored = tuple(_ranked([_scored(name, data, options, fabric) for name in options.models], options.by))
@@ -91,7 +88,7 @@ def score(options: ScoreOptions) -> Ranking:
 
 
 def _check(options: ScoreOptions) -> None:
-    names = [_named(name) for name in options.models]
+    names = [called(name) for name in options.models]
     if not names or len(set(names)) < len(names):
         raise InputError(
             "one or more models, each once",
@@ -108,13 +105,6 @@ def _check(options: ScoreOptions) -> None:
         )
 
 
-def _named(spec: str) -> str:
-    """Directories by their last part: where they are says nothing of the model."""
-    hub = "hf:" if spec.startswith("hf:") else ""
-    path = Path(spec.removeprefix(hub))
-    return hub + path.resolve().name if path.is_dir() else spec
-
-
 def _scored(spec: str, data: ImageData, options: ScoreOptions, fabric: Fabric) -> Scored:
     found = candidate(spec, data, options, fabric)
     model = found.model.to(fabric.device)
@@ -122,10 +112,10 @@ def _scored(spec: str, data: ImageData, options: ScoreOptions, fabric: Fabric) -
         data.train if options.split == "train" else data.test, workers=options.workers, batch_size=options.batch_size
     )
     tap = FeatureTap(model, classifier=options.classifier or found.classifier, pool=options.pool, tokens=options.tokens)
-    _check_reads(tap, found, data, fabric.device)
+    check_reads(tap, found, data)
     clock = time.perf_counter()
     rows, labels = [], []
-    for batch in stream(tap, _Prepared(shard, found.prepare)):
+    for batch in stream(tap, PreparedBatches(shard, found.prepare)):
         rows.append(batch.features["features"].cpu())
         labels.append(batch.labels.cpu())
     features, classes = torch.cat(rows), torch.cat(labels)
@@ -141,34 +131,7 @@ def _scored(spec: str, data: ImageData, options: ScoreOptions, fabric: Fabric) -
         )
     except InputError as error:
         raise InputError(f"{spec}: {error.expected}", got=error.got, remedy=error.remedy) from error
-    return Scored(_named(spec), scores, forward, time.perf_counter() - clock - forward)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """Batches whose images are as the model knows them."""
-
-    batches: Shard
-    prepare: Callable[[Tensor], Tensor]
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return ((self.prepare(images), labels) for images, labels in self.batches)
-
-
-def _check_reads(tap: FeatureTap, found: Candidate, data: ImageData, device: torch.device) -> None:
-    """Run one image, so that what the network says of its size is said in words."""
-    image = found.prepare(data.test[0][0][None]).to(device)
-    try:
-        tap(image)
-    except TightframeError:
-        raise
-    except (RuntimeError, ValueError, TypeError) as error:
-        wanted = f"images {found.shape}" if found.shape else "the images it is given"
-        raise InputError(
-            f"{found.name} reads {wanted}",
-            got=f"images {data.shape} of {data.name}: {str(error).splitlines()[0]}",
-            remedy="Use --size for folder: and hf: data, or a model for images of this size and number of channels.",
-        ) from error
+    return Scored(called(spec), scores, forward, time.perf_counter() - clock - forward)
 
 
 def _ranked(scored: list[Scored], by: str) -> list[Scored]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tightframe.nn.alignment import AlignedETFHead, AligningLoss, aligning
     from tightframe.nn.backbones import Backbone, backbone
     from tightframe.nn.coding import RateReduction, coding_rate
+    from tightframe.nn.exported import Exported, export
     from tightframe.nn.fine_tuning import load_delta, tune
     from tightframe.nn.heads import SimplexETFHead
     from tightframe.nn.label_issues import LabelIssues
@@ -34,6 +35,7 @@ _HOMES = {
     "AligningLoss": "alignment",
     "Backbone": "backbones",
     "EarlyLearningLoss": "robust",
+    "Exported": "exported",
     "FocalLoss": "losses",
     "FullTuning": "tuning",
     "GeneralizedCrossEntropyLoss": "robust",
@@ -61,6 +63,7 @@ _HOMES = {
     "aligning": "alignment",
     "backbone": "backbones",
     "coding_rate": "coding",
+    "export": "exported",
     "linear_probe": "probe",
     "load_delta": "fine_tuning",
     "maximal_rate_reduction": "rate_optimum",
@@ -76,6 +79,7 @@ __all__ = [
     "AligningLoss",
     "Backbone",
     "EarlyLearningLoss",
+    "Exported",
     "FocalLoss",
     "FullTuning",
     "GeneralizedCrossEntropyLoss",
@@ -103,6 +107,7 @@ __all__ = [
     "aligning",
     "backbone",
     "coding_rate",
+    "export",
     "linear_probe",
     "load_delta",
     "maximal_rate_reduction",

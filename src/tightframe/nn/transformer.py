@@ -116,7 +116,8 @@ class VisionTransformer(nn.Module):
                 remedy="Resize the images, or build the network for this size.",
             )
         patches = self.embedding(x).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), patches], dim=1) + self.positions
+        # Not len(x), which would fix the batch size of an exported network.
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), patches], dim=1) + self.positions
         for block in self.blocks:
             tokens = block(tokens)
         # The norm acts on every token by itself, and one is read.
