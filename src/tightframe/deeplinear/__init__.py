@@ -2,11 +2,54 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tightframe.core.lazy import exports
 
-_HOMES: dict[str, str] = {}
+if TYPE_CHECKING:
+    from tightframe.deeplinear.compression import CompressedNetwork, compress
+    from tightframe.deeplinear.dynamics import simulate
+    from tightframe.deeplinear.frames import haar_frames
+    from tightframe.deeplinear.invariance import decompose
+    from tightframe.deeplinear.network import DeepLinearNetwork
+    from tightframe.deeplinear.objective import Completion, Factorization, LeastSquares
+    from tightframe.deeplinear.reduced import descend_reduced
+    from tightframe.deeplinear.separation import SeparationLaw, check_separation, progressive_separation
+    from tightframe.deeplinear.stability import stable_step
 
-__all__: list[str] = []
+_HOMES = {
+    "Completion": "objective",
+    "CompressedNetwork": "compression",
+    "DeepLinearNetwork": "network",
+    "Factorization": "objective",
+    "LeastSquares": "objective",
+    "SeparationLaw": "separation",
+    "check_separation": "separation",
+    "compress": "compression",
+    "decompose": "invariance",
+    "descend_reduced": "reduced",
+    "haar_frames": "frames",
+    "progressive_separation": "separation",
+    "simulate": "dynamics",
+    "stable_step": "stability",
+}
+
+__all__ = [
+    "Completion",
+    "CompressedNetwork",
+    "DeepLinearNetwork",
+    "Factorization",
+    "LeastSquares",
+    "SeparationLaw",
+    "check_separation",
+    "compress",
+    "decompose",
+    "descend_reduced",
+    "haar_frames",
+    "progressive_separation",
+    "simulate",
+    "stable_step",
+]
 
 
 __getattr__, __dir__ = exports("tightframe.deeplinear", _HOMES)
