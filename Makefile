@@ -9,7 +9,8 @@ TEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesse
 BENCHMARKS := accuracy.moments speed.moments_update speed.metrics speed.wide_layers speed.vocabulary \
 	races.right_or_wrong races.measuring_tools speed.ufm_certificates races.ufm_solvers \
 	speed.rate_reduction speed.sop_step speed.tuning \
-	speed.transfer_scores
+	speed.transfer_scores speed.deep_linear races.dictionaries races.deconvolution races.convolutional \
+	races.denoising
 
 .PHONY: help setup demo test test-slow bench clean
 

@@ -49,6 +49,7 @@ _ROOMS = (
     "geometry",
     "integrations",
     "nn",
+    "ntk",
     "optimize",
     "report",
     "runs",

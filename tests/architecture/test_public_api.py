@@ -33,7 +33,9 @@ from tightframe.trials.trial import TrialConfig
 SOURCE = Path(tightframe.__file__).parent
 SNAPSHOT = Path(__file__).with_name("public_api.txt")
 WRITE = "TIGHTFRAME_WRITE_API"
-LEDGER = {f"N{number}" for number in range(1, 17)} | {"R1", "R2", "R3"}
+LEDGER = (
+    {f"N{number}" for number in range(1, 17)} | {f"T{number}" for number in range(1, 5)} | {"R1", "R2", "R3", "D10"}
+)
 # Questions that go beyond what the sources state.
 BEYOND = {"X1"}
 PROMISED_SECONDS = 0.5

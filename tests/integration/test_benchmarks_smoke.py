@@ -35,6 +35,14 @@ TABLES = {
         "transfer_scores",
         ["| d | N | K | forward (s) |", "| N | d | K | all six, ours (s) |"],
     ),
+    "speed.deep_linear": ("deep_linear", ["| d | steps | full (s) |", "| d | steps | frames (s) |"]),
+    "races.dictionaries": (
+        "dictionary_races",
+        ["| dictionary | learner | CPU s |", "| size | step / products | gradient / products |"],
+    ),
+    "races.deconvolution": ("deconvolution_races", ["| signal | p | theta | loss |", "| kernel | codes |"]),
+    "races.convolutional": ("convolutional_races", ["| solver | objective | CPU s |", "| problem | iteration, ms |"]),
+    "races.denoising": ("denoising", ["| image | noise | method | PSNR (dB) | SSIM | CPU (s) |"]),
     "races.ufm_solvers": ("ufm_races", ["| problem | solver | value | gap | seconds |", "| pymanopt, autodiff |"]),
     "races.measuring_tools": (
         "races",

@@ -7,7 +7,9 @@ import sys
 
 from tightframe.cli.options import CompareOptions, ListOptions, ReportOptions, RunOptions
 from tightframe.core.errors import InputError
+from tightframe.jobs.finetune_options import FinetuneOptions
 from tightframe.jobs.options import CertifyOptions, MeasureOptions, ScoreOptions, SweepOptions, TrainOptions
+from tightframe.jobs.restore_options import DenoiseOptions, InpaintOptions
 
 
 def execute(options: object) -> None:
@@ -80,6 +82,35 @@ def _score(options: ScoreOptions) -> None:
         _report([ranking.record], options.out / "report.html")
 
 
+def _finetune(options: FinetuneOptions) -> None:
+    from tightframe.jobs.finetune import finetune
+    from tightframe.jobs.finetune_report import plain, text
+
+    tuned = finetune(options)
+    _say(json.dumps(plain(tuned), indent=1) if options.format == "json" else text(tuned))
+    if options.out is not None:
+        _report([tuned.record], options.out / "report.html")
+
+
+def _denoise(options: DenoiseOptions) -> None:
+    from tightframe.jobs.restore import denoise_image
+
+    _restored(denoise_image(options), options)
+
+
+def _inpaint(options: InpaintOptions) -> None:
+    from tightframe.jobs.restore import inpaint_image
+
+    _restored(inpaint_image(options), options)
+
+
+def _restored(record, options: DenoiseOptions | InpaintOptions) -> None:
+    from tightframe.report.tables import text_table
+
+    _say(f"{text_table(record.tables['quality'])}\n\n{record.answer}")
+    _report([record], options.out / "report.html")
+
+
 def _run(options: RunOptions) -> None:
     from tightframe.experiments import catalog
     from tightframe.experiments.base import Place
@@ -139,7 +170,7 @@ def _list(_options: ListOptions) -> None:
         "",
         "data      digits, digits:SEED, gaussian:CLASSESxSAMPLES, mnist, fashion-mnist, cifar10, folder:PATH, hf:NAME",
         "networks  mlp, mlp-bn, resnet18, resnet34, resnet50, vit (vit/4: patch 4)",
-        "          IMPORT.PATH:factory to measure, certify and score; hf:NAME, timm:NAME to score",
+        "          IMPORT.PATH:factory to measure, certify, score, finetune; hf:NAME, timm:NAME to score, finetune",
         "heads     linear, etf, aligned, normalized",
         "losses    ce, ls, focal, mse, mcr2, gce, elr, sop, sop+, with options as in focal:gamma=3",
         "noise     none, symmetric:0.4, asymmetric:0.4, random, file:labels.npz:KEY",
@@ -167,6 +198,9 @@ _ACTIONS = {
     MeasureOptions: _measure,
     CertifyOptions: _certify,
     ScoreOptions: _score,
+    FinetuneOptions: _finetune,
+    DenoiseOptions: _denoise,
+    InpaintOptions: _inpaint,
     RunOptions: _run,
     ReportOptions: _report_runs,
     CompareOptions: _compare,

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from tightframe.jobs.finetune_options import FinetuneOptions
 from tightframe.jobs.options import CertifyOptions, MeasureOptions, ScoreOptions, SweepOptions, TrainOptions
+from tightframe.jobs.restore_options import DenoiseOptions, InpaintOptions
 
 Runs = Annotated[tuple[Path, ...], tyro.conf.Positional]
 
@@ -77,6 +79,9 @@ COMMANDS = {
     "measure": MeasureOptions,
     "certify": CertifyOptions,
     "score": ScoreOptions,
+    "finetune": FinetuneOptions,
+    "denoise": DenoiseOptions,
+    "inpaint": InpaintOptions,
     "run": RunOptions,
     "report": ReportOptions,
     "compare": CompareOptions,

@@ -2,11 +2,113 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tightframe.core.lazy import exports
 
-_HOMES: dict[str, str] = {}
+if TYPE_CHECKING:
+    from tightframe.dictionary.bases import cosine_basis, learn_bases
+    from tightframe.dictionary.bilinear import bilinear_lasso
+    from tightframe.dictionary.convolution import Convolution
+    from tightframe.dictionary.convolutional import ConvolutionalDictionaryLearning
+    from tightframe.dictionary.deconvolution import MultichannelBlindDeconvolution, ShortAndSparseDeconvolution
+    from tightframe.dictionary.detection import binned_correlation, match_boxes, match_points
+    from tightframe.dictionary.fidelity import psnr, ssim
+    from tightframe.dictionary.inpainting import inpaint
+    from tightframe.dictionary.l4 import L4DictionaryLearning
+    from tightframe.dictionary.landscape import expected_fourth_power, sphere_critical_points
+    from tightframe.dictionary.learning import complete_dictionary, overcomplete_dictionary
+    from tightframe.dictionary.lifting import lifted_bilinear_lasso
+    from tightframe.dictionary.multichannel import deconvolve_channels
+    from tightframe.dictionary.noise import noise_level
+    from tightframe.dictionary.overcomplete import all_columns, one_column
+    from tightframe.dictionary.pictures import Restored
+    from tightframe.dictionary.precondition import preconditioner, tightness_deviation
+    from tightframe.dictionary.recovery import l4_score
+    from tightframe.dictionary.restoration import denoise
+    from tightframe.dictionary.rounding import l1_rounding
+    from tightframe.dictionary.shifts import KernelMatch, aligned_kernels, match_kernels
+    from tightframe.dictionary.short_and_sparse import code_short, deconvolve_short
+    from tightframe.dictionary.sorting_scores import match_spikes
+    from tightframe.dictionary.sparse_coding import convolutional_sparse_coding
 
-__all__: list[str] = []
+_HOMES = {
+    "Convolution": "convolution",
+    "ConvolutionalDictionaryLearning": "convolutional",
+    "KernelMatch": "shifts",
+    "L4DictionaryLearning": "l4",
+    "MultichannelBlindDeconvolution": "deconvolution",
+    "Restored": "pictures",
+    "ShortAndSparseDeconvolution": "deconvolution",
+    "aligned_kernels": "shifts",
+    "all_columns": "overcomplete",
+    "bilinear_lasso": "bilinear",
+    "binned_correlation": "detection",
+    "code_short": "short_and_sparse",
+    "complete_dictionary": "learning",
+    "convolutional_sparse_coding": "sparse_coding",
+    "cosine_basis": "bases",
+    "deconvolve_channels": "multichannel",
+    "deconvolve_short": "short_and_sparse",
+    "denoise": "restoration",
+    "expected_fourth_power": "landscape",
+    "inpaint": "inpainting",
+    "l1_rounding": "rounding",
+    "l4_score": "recovery",
+    "learn_bases": "bases",
+    "lifted_bilinear_lasso": "lifting",
+    "match_boxes": "detection",
+    "match_kernels": "shifts",
+    "match_points": "detection",
+    "match_spikes": "sorting_scores",
+    "noise_level": "noise",
+    "one_column": "overcomplete",
+    "overcomplete_dictionary": "learning",
+    "preconditioner": "precondition",
+    "psnr": "fidelity",
+    "sphere_critical_points": "landscape",
+    "ssim": "fidelity",
+    "tightness_deviation": "precondition",
+}
+
+__all__ = [
+    "Convolution",
+    "ConvolutionalDictionaryLearning",
+    "KernelMatch",
+    "L4DictionaryLearning",
+    "MultichannelBlindDeconvolution",
+    "Restored",
+    "ShortAndSparseDeconvolution",
+    "aligned_kernels",
+    "all_columns",
+    "bilinear_lasso",
+    "binned_correlation",
+    "code_short",
+    "complete_dictionary",
+    "convolutional_sparse_coding",
+    "cosine_basis",
+    "deconvolve_channels",
+    "deconvolve_short",
+    "denoise",
+    "expected_fourth_power",
+    "inpaint",
+    "l1_rounding",
+    "l4_score",
+    "learn_bases",
+    "lifted_bilinear_lasso",
+    "match_boxes",
+    "match_kernels",
+    "match_points",
+    "match_spikes",
+    "noise_level",
+    "one_column",
+    "overcomplete_dictionary",
+    "preconditioner",
+    "psnr",
+    "sphere_critical_points",
+    "ssim",
+    "tightness_deviation",
+]
 
 
 __getattr__, __dir__ = exports("tightframe.dictionary", _HOMES)

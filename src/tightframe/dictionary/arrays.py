@@ -38,7 +38,7 @@ def read_rows(estimator: BaseEstimator, X: ArrayLike | Tensor, *, reset: bool) -
     """
     if not isinstance(X, Tensor):
         rows = validate_data(estimator, X, dtype=[np.float64, np.float32], reset=reset)
-        tensor = torch.from_numpy(np.ascontiguousarray(rows))
+        tensor = torch.from_numpy(_owned(rows))
         return tensor, Kind(False, tensor.dtype, tensor.device)
     _check_real(X)
     X = X.detach()
@@ -86,7 +86,13 @@ def _array(values: ArrayLike) -> np.ndarray:
         raise InputError("an array of numbers", got=f"dtype {array.dtype}", remedy="Convert it to floating point.")
     # torch reads neither foreign byte orders nor negative strides, and wide unsigned integers only in part.
     kept = array.dtype.newbyteorder("=") if array.dtype.kind in "fc" else np.dtype(np.float32)
-    return np.ascontiguousarray(array, dtype=kept)
+    return _owned(array.astype(kept, copy=False))
+
+
+def _owned(array: np.ndarray) -> np.ndarray:
+    """Contiguous; a copy of what must not be written to (memory maps among it), which tensors cannot promise."""
+    array = np.ascontiguousarray(array)
+    return array if array.flags.writeable else array.copy()
 
 
 def _floating(values: Tensor) -> Tensor:

@@ -169,6 +169,25 @@ ENTRIES = (
         ("R3",),
         ("smoke", "quick", "digits", "human", "paper"),
     ),
+    Entry(
+        "transfer-scores",
+        "Collapse on other data, and transfer to them",
+        "Do networks whose features collapse more on other data reach a higher accuracy there?",
+        ("T1",),
+        ("smoke", "quick", "grey", "paper"),
+    ),
+    Entry(
+        "fine-tuning",
+        "Five ways to fine-tune a network",
+        "How near does tuning one layer come to tuning all, with how many samples, and which layers collapse?",
+        ("T2", "T3", "T4"),
+    ),
+    Entry(
+        "image-restoration",
+        "Dictionaries learned on an image restore it",
+        "Does a dictionary learned on a degraded image restore it better than the fixed cosine one?",
+        ("D10",),
+    ),
 )
 
 

@@ -133,6 +133,58 @@ def orthogonal_frame(classes: int, features: int, *, seed: int = 0) -> ClassMean
     return haar_columns(features, classes, seed=seed).T
 
 
+def unit_norm_tight_frame(
+    vectors: int, dimension: int, *, seed: int = 0, tolerance: float = 1e-10, max_iterations: int = 5000
+) -> Float[Tensor, "k d"]:
+    r"""K unit vectors in R^d that form a tight frame, random among them: alternating projection from random vectors.
+
+    .. math:: F^\top F = \tfrac Kd I, \qquad \|f_k\| = 1
+
+    Each round takes the nearest tight frame, then the nearest unit vectors.
+
+    Args:
+        vectors: K, at least d.
+        dimension: d, at least 1.
+        seed: Seed of the vectors to begin with.
+        tolerance: Largest eigenvalue of |(d/K) F^T F - I| at which to stop.
+        max_iterations: Rounds at most.
+
+    Returns:
+        (k, d), float64, rows of unit norm to rounding.
+
+    Raises:
+        InputError: K < d, where unit vectors span too little.
+        DegenerateError: Not within the tolerance after these rounds.
+
+    Example:
+        >>> frame = unit_norm_tight_frame(7, 3)
+        >>> torch.allclose(frame.T @ frame, 7 / 3 * torch.eye(3, dtype=torch.float64), atol=1e-9)
+        True
+
+    Reference: [tropp2005designing], section 4, for the alternating projection; [benedetto2003finite].
+    """
+    check_count(dimension, "dimension")
+    check_count(max_iterations, "max_iterations")
+    if check_count(vectors, "vectors") < dimension:
+        raise InputError(
+            f"at least d = {dimension} vectors",
+            got=f"{vectors}",
+            remedy="Use orthogonal_frame for fewer vectors than dimensions.",
+        )
+    frame = torch.randn(vectors, dimension, dtype=torch.float64, generator=generator(seed))
+    frame = torch.nn.functional.normalize(frame, dim=1)
+    for _ in range(max_iterations):
+        values, axes = torch.linalg.eigh(frame.T @ frame * (dimension / vectors))
+        if float((values - 1).abs().amax()) <= tolerance:
+            return frame
+        frame = torch.nn.functional.normalize(frame @ (axes / values.sqrt()) @ axes.T, dim=1)
+    raise DegenerateError(
+        f"a tight frame to {tolerance:g}",
+        got=f"a deviation of {float((values - 1).abs().amax()):.1e} after {max_iterations} rounds",
+        remedy="Raise max_iterations or take another seed.",
+    )
+
+
 def haar_columns(rows: int, columns: int, *, seed: int) -> Float[Tensor, "d k"]:
     """Orthonormal columns that are uniform among all such; (rows, columns), float64, at least as many rows."""
     normal = torch.randn(rows, columns, dtype=torch.float64, generator=generator(seed))
