@@ -119,6 +119,19 @@ def test_noise_is_measured_and_codes_within_it_are_zero():
     assert 0.05 < (model.transform(rows) != 0).double().mean() < 0.12
 
 
+def test_codes_in_an_ill_conditioned_dictionary_do_not_drown_in_amplified_noise():
+    atoms = torch.nn.functional.normalize(normal(20, 20, seed=4), dim=1)
+    codes = sparse_codes((4000, 20), 0.1, seed=1)
+    model = L4DictionaryLearning().fit(codes @ atoms + 0.02 * normal(4000, 20, seed=2))
+    cosines = model.components_ @ atoms.T
+    place = cosines.abs().argmax(1)
+    truth = codes[:, place] * torch.sign(cosines.gather(1, place[:, None]))[:, 0]
+    error = float((model.transform(codes @ atoms) - truth).norm() / truth.norm())
+    # Least squares on all atoms would multiply the noise by up to |A^-1|, here above 5.
+    assert float(torch.linalg.inv(atoms).norm(dim=0).max()) > 5
+    assert error < 0.1
+
+
 def test_batches_recover_what_one_fit_does_and_go_on_improving_with_noise():
     frame = haar_columns(10, 10, seed=0).T
     clean = sparse_codes((8000, 10), 0.1, seed=1) @ frame

@@ -108,14 +108,16 @@ def debiased_codes(rows: Rows, atoms: Atoms, codes: Codes, *, iterations: int = 
         >>> debiased_codes(torch.tensor([[3.0, 0.5]]), torch.eye(2), torch.tensor([[2.0, 0.0]])).tolist()
         [[3.0, 0.0]]
     """
-    support, gram, tiny = (codes != 0).to(codes), atoms @ atoms.T, torch.finfo(codes.dtype).tiny
-    residual = support * torch.addmm(rows @ atoms.T, codes, gram, alpha=-1)
+    support, gram, numbers = (codes != 0).to(codes), atoms @ atoms.T, torch.finfo(codes.dtype)
+    along, tiny = rows @ atoms.T, numbers.tiny
+    residual = support * torch.addmm(along, codes, gram, alpha=-1)
     direction, square = residual, residual.square().sum(1, keepdim=True)
+    # Below the rounding of the residual there is nothing left to explain, and quotients of roundings are no steps.
+    least = (64 * numbers.eps) ** 2 * along.square().sum(1, keepdim=True) + tiny
     for _ in range(check_count(iterations, "iterations")):
         image = support * (direction @ gram)
         length = square / (direction * image).sum(1, keepdim=True).clamp_min(tiny)
-        # Where nothing is left to explain, the quotient of two roundings is no step.
-        length = torch.where(square > tiny, length, 0.0)
+        length = torch.where(square > least, length, 0.0)
         codes = codes + length * direction
         residual = residual - length * image
         before, square = square, residual.square().sum(1, keepdim=True)

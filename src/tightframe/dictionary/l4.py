@@ -30,9 +30,11 @@ from tightframe.runs.console import progress
 
 # Kurtosis of codes below which they are hardly sparser than Gaussian ones (3), and density from which none is told.
 _LEAST_KURTOSIS, _MOST_DENSE = 3.5, 0.5
-# Codes within so many deviations of the noise count as zero; the penalty of an exact dictionary's codes, relative to
-# the largest correlation.
-_DEVIATIONS, _EXACT = 3.5, 1e-3
+# Codes within so many deviations of the noise count as zero, those of least squares on a support within fewer; the
+# penalty of an exact dictionary's codes, relative to the largest correlation.
+_DEVIATIONS, _KEPT, _EXACT = 3.5, 2.5, 1e-3
+# Least squares on all atoms is left for the Lasso where it multiplies noise by more than this.
+_AMPLIFIES = 2.0
 
 
 class L4DictionaryLearning(TransformerMixin, BaseEstimator):
@@ -161,8 +163,8 @@ class L4DictionaryLearning(TransformerMixin, BaseEstimator):
         """Codes (n, K) of samples (n, d).
 
         For K <= d those of least squares, zero where they are within 3.5 deviations of the noise
-        or of rounding (the root of the precision, relative to the largest of a sample); for K > d those of
-        the Lasso, then of least squares on their support.
+        or of rounding (the root of the precision, relative to the largest of a sample); for K > d, and where
+        the inverse of the dictionary would amplify noise, those of the Lasso, then of least squares on their support.
         """
         check_is_fitted(self)
         rows, kind = read_rows(self, X, reset=False)
@@ -197,17 +199,28 @@ class L4DictionaryLearning(TransformerMixin, BaseEstimator):
         return tags
 
     def _codes(self, rows: Tensor) -> Tensor:
-        atoms = self._atoms.to(rows)
+        atoms, noise = self._atoms.to(rows), self._noise.to(rows)
         if len(atoms) <= atoms.shape[1]:
-            codes = rows @ analysis(atoms).T
-            floor = torch.finfo(rows.dtype).eps ** 0.5 * codes.abs().amax(1, keepdim=True)
-            return torch.where(codes.abs() > torch.maximum(_DEVIATIONS * self._noise.to(rows), floor), codes, 0.0)
+            inverse = analysis(atoms)
+            amplified = torch.linalg.vector_norm(inverse, dim=1)
+            noise_of_data = (noise / amplified).median()
+            if float(amplified.amax()) <= _AMPLIFIES or float(noise_of_data) <= self._rounding(rows):
+                codes = rows @ inverse.T
+                floor = torch.finfo(rows.dtype).eps ** 0.5 * codes.abs().amax(1, keepdim=True)
+                return torch.where(codes.abs() > torch.maximum(_DEVIATIONS * noise, floor), codes, 0.0)
+            return self._lasso(rows, atoms, float(noise_of_data))
+        return self._lasso(rows, atoms, float(noise.max()))
+
+    def _lasso(self, rows: Tensor, atoms: Tensor, noise: float) -> Tensor:
         along = (rows @ atoms.T).abs().amax(1, keepdim=True)
-        noise = float(self._noise.max())
         least = _EXACT * along.clamp_min(torch.finfo(rows.dtype).tiny)
         penalty = self.penalty if self.penalty is not None else torch.maximum(least, along.new_tensor(2 * noise))
-        codes = lasso_codes(rows, atoms, penalty, max_iterations=1000)
-        return debiased_codes(rows, atoms, codes, iterations=20)
+        codes = debiased_codes(rows, atoms, lasso_codes(rows, atoms, penalty, max_iterations=1000), iterations=20)
+        kept = torch.where(codes.abs() > _KEPT * noise, codes, 0.0)
+        return debiased_codes(rows, atoms, kept, iterations=20)
+
+    def _rounding(self, rows: Tensor) -> float:
+        return torch.finfo(rows.dtype).eps ** 0.5 * float(rows.abs().amax())
 
     def _options(self) -> Options:
         return Options(self.method, self.order, self.finish, self.noise, self.tol, self.max_iter, self.seed)

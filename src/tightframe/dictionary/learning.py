@@ -74,7 +74,8 @@ def complete_dictionary(
     3. `projected_thresholding`, then `thresholded_power`, on a part first. Exact data give the dictionary exactly;
        where the result has not settled, or holds an atom twice, up to two further starts are tried, and the sparsest
        result is kept;
-    4. where noise, amplified by the inverse of the dictionary, drowns some codes: `coded_refinement` instead.
+    4. where noise, amplified by the inverse of the dictionary, drowns some codes or has two searches end at one atom:
+       `coded_refinement` instead.
 
     Args:
         rows: y (n, d); not moved to their mean, as sparse codes of either sign have none.
@@ -108,10 +109,11 @@ def complete_dictionary(
             break
     atoms = white.atoms(torch.linalg.pinv(best.Q.T.double())).to(rows)
     status, noise = best.status, None
-    if options.finish == "coding" or (options.finish == "auto" and _drowned(best)):
+    lost = _drowned(best) or _twice(best)
+    if options.finish == "coding" or (options.finish == "auto" and lost):
         searched = white.atoms(best.searched.double()).to(rows)
         # The noise is far above what float32 rounds to.
-        coded = _coded(rows.float(), searched.float(), options) if _drowned(best) else _coded(rows, searched, options)
+        coded = _coded(rows.float(), searched.float(), options) if lost else _coded(rows, searched, options)
         atoms, status, noise = coded.atoms.to(rows), coded.status, float(coded.noise)
         trace.record(len(trace), {"objective": coded.objective, "seconds": time.perf_counter() - begun})
     return _described(rows, atoms, noise, status, best.objective, trace)
@@ -208,11 +210,14 @@ def _search(few: Rows, count: int, options: Options, attempt: int) -> Solution:
 
 def _flawed(found: Solution) -> bool:
     """Whether another start may do better: an atom is there twice, or of exact data not all codes are sparse."""
-    cosines = (found.Q @ found.Q.T).abs().fill_diagonal_(0).amax()
     noise = found.noise
-    uneven = noise.amax() > 10 * noise.median() + 1e-6
-    twice, uneven, exact = torch.stack([cosines > _TWICE, uneven, noise.median() <= _ROUNDING]).tolist()
-    return twice or (exact and (uneven or not found.status.converged))
+    uneven, exact = noise.amax() > 10 * noise.median() + 1e-6, noise.median() <= _ROUNDING
+    return _twice(found) or bool(exact and (uneven or not found.status.converged))
+
+
+def _twice(found: Solution) -> bool:
+    cosines = found.Q @ found.Q.T
+    return float(cosines.abs().fill_diagonal_(0).amax()) > _TWICE
 
 
 def _drowned(found: Solution) -> bool:
