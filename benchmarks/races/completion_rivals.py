@@ -1,0 +1,93 @@
+"""What completion is raced against: least squares, ScaledGD, soft-impute, deep networks of full width or narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tightframe.deeplinear.alternating import alternating_least_squares
+from tightframe.deeplinear.dynamics import simulate
+from tightframe.deeplinear.network import DeepLinearNetwork
+from tightframe.deeplinear.objective import Completion
+from tightframe.deeplinear.observations import Observations
+from tightframe.deeplinear.path import balanced, largest_step, leading_components
+
+DOUBLE = torch.float64
+Fit = Callable[[Observations], Tensor]
+
+
+def least_squares(rank: int, acceleration: float) -> Fit:
+    """Alternating least squares from a spectral start."""
+
+    def fit(found: Observations) -> Tensor:
+        start = balanced(*leading_components(found, rank), rank)
+        done = alternating_least_squares(found, *start, acceleration=acceleration, progress=1e-5)
+        return done.A @ done.B.T
+
+    return fit
+
+
+def scaled_descent(rank: int) -> Fit:
+    """ScaledGD with step 0.6 / p."""
+
+    def fit(found: Observations) -> Tensor:
+        A, B = balanced(*leading_components(found, rank), rank)
+        step, norm = 0.6 / found.share, float(found.values.norm())
+        for _ in range(1000):
+            rest = found.entries(A, B) - found.values
+            size = float(rest.norm()) / norm
+            if not 1e-8 < size < 10:
+                break
+            left = torch.linalg.solve(B.T @ B, found.times(rest, B), left=False)
+            right = torch.linalg.solve(A.T @ A, found.times_transposed(rest, A), left=False)
+            A, B = A - step * left, B - step * right
+        return A @ B.T
+
+    return fit
+
+
+def soft_impute(found: Observations) -> Tensor:
+    """Soft-impute along a path of thresholds, each to convergence, the best by its own unseen tenth."""
+    train, held = found.split(0.1, seed=0)
+    return _shrunk(found, min(_shrinkage(train, held), key=lambda pair: pair[0])[1])
+
+
+def _shrinkage(train: Observations, held: Observations) -> list[tuple[float, float]]:
+    found, now = [], torch.zeros(train.shape, dtype=DOUBLE)
+    top = float(leading_components(train, 1)[1][0]) * train.share
+    for power in range(1, 15):
+        now = _shrunk(train, top * 0.6**power, now)
+        found.append((float((now[held.rows, held.columns] - held.values).norm()), top * 0.6**power))
+    return found
+
+
+def _shrunk(found: Observations, threshold: float, start: Tensor | None = None) -> Tensor:
+    now = torch.zeros(found.shape, dtype=DOUBLE) if start is None else start
+    for _ in range(300):
+        filled = now.clone()
+        filled[found.rows, found.columns] = found.values
+        U, S, Vh = torch.linalg.svd(filled, full_matrices=False)
+        after = U * (S - threshold).clamp_min(0) @ Vh
+        change = float((after - now).norm() / now.norm().clamp_min(1e-300))
+        now = after
+        if change < 1e-5:
+            break
+    return now
+
+
+def deep_network(found: Observations, width: int, step_share: float = 0.25, steps: int = 6000) -> Tensor:
+    """A deep network of three layers from a scaled orthogonal start of 1e-2, as in the sources."""
+    dense, mask = torch.zeros(found.shape, dtype=DOUBLE), torch.zeros(found.shape, dtype=torch.bool)
+    dense[found.rows, found.columns], mask[found.rows, found.columns] = found.values, True
+    network = DeepLinearNetwork([found.shape[1], width, width, found.shape[0]], scale=1e-2)
+    top = float(leading_components(found, 1)[1][0])
+    weights = network.weights
+    for _ in range(steps // 500):
+        step = step_share * largest_step(found, top, 3)
+        done = simulate(DeepLinearNetwork.of(weights), Completion(dense, mask), steps=500, step=step, every=500)
+        weights = tuple(done.variables[f"W{number}"] for number in (1, 2, 3))
+        if done.trace["loss"][-1] <= 0.5 * (1e-7 * float(found.values.norm())) ** 2:
+            break
+    return weights[2] @ weights[1] @ weights[0]

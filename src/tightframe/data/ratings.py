@@ -1,0 +1,195 @@
+"""Ratings and other entries of a matrix, from tables of triples and from drug-target interaction matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tightframe.core.errors import InputError
+from tightframe.data.location import data_file
+
+Numbered = tuple[np.ndarray, np.ndarray]
+
+_SETS = ("nr", "gpcr", "ic", "e")
+
+
+@dataclass(frozen=True, eq=False)
+class Triples:
+    """Entries of a matrix whose rows and columns have names.
+
+    Args:
+        rows: Index of the row of every entry (t,), int64.
+        columns: Index of its column (t,), int64.
+        values: (t,), float64.
+        row_names: What the rows are called, sorted.
+        column_names: What the columns are called, sorted.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+    row_names: np.ndarray
+    column_names: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix."""
+        return len(self.row_names), len(self.column_names)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Which drugs bind which targets.
+
+    Args:
+        matrix: (targets, drugs), 1 where an interaction is known, 0 elsewhere.
+        targets: Their identifiers.
+        drugs: Their identifiers.
+    """
+
+    matrix: np.ndarray
+    targets: tuple[str, ...]
+    drugs: tuple[str, ...]
+
+
+def read_triples(
+    path: str | Path, *, row: str | None = None, column: str | None = None, value: str | None = None
+) -> Triples:
+    """Read a table with one entry of a matrix per line.
+
+    Args:
+        path: .csv or .csv.gz (with a first line of names), .tsv, or .parquet.
+        row: Name of the column that says which row; the first one by default. Whatever is in it is a name.
+        column: Name of the column that says which column; the second one by default.
+        value: Name of the column with the value; the third one by default.
+
+    Returns:
+        Triples; numbers as names are sorted by value, other names as text.
+
+    Raises:
+        InputError: A file that cannot be read, has fewer than three columns or none so called, names that are missing,
+            values that are no numbers, or none at all.
+    """
+    rows, columns, values = _columns(Path(path), {"row": row, "column": column, "value": value})
+    row_index, row_names = _numbered(rows, path)
+    column_index, column_names = _numbered(columns, path)
+    return Triples(row_index, column_index, _values(values, path), row_names, column_names)
+
+
+def read_pairs(path: str | Path, *, row: str | None = None, column: str | None = None) -> tuple[Numbered, Numbered]:
+    """Read places of a matrix: like `read_triples`, without values.
+
+    Returns:
+        For rows and for columns, the index of every entry's name among the names, and these, sorted.
+
+    Raises:
+        InputError: As for `read_triples`, with two columns.
+    """
+    rows, columns = _columns(Path(path), {"row": row, "column": column})
+    return _numbered(rows, path), _numbered(columns, path)
+
+
+def drug_targets(name: str, *, root: str | Path | None = None) -> Interactions:
+    """Interactions of drugs with proteins of one kind.
+
+    Args:
+        name: "nr" (nuclear receptors), "gpcr", "ic" (ion channels) or "e" (enzymes); the file is
+            `dti/NAME_admat_dgc.txt` below the root, gzipped or not.
+        root: Folder of the data sets; TIGHTFRAME_DATA in the environment when absent.
+
+    Raises:
+        InputError: Another name, or a file that is absent or of another form.
+
+    Reference: [yamanishi2008prediction].
+    """
+    if name not in _SETS:
+        raise InputError(f"one of {', '.join(_SETS)}", got=repr(name), remedy="Choose one.")
+    path = data_file(f"dti/{name}_admat_dgc.txt.gz", root=root)
+    table = _guarded(path, lambda: pd.read_csv(path, sep="\t", index_col=0))
+    matrix = table.to_numpy(dtype=np.float64, na_value=np.nan)
+    if not np.isin(matrix, (0.0, 1.0)).all() or not matrix.size:
+        raise InputError("a table of zeros and ones", got=f"other values in {path}", remedy="Fetch the file again.")
+    return Interactions(matrix, tuple(map(str, table.index)), tuple(map(str, table.columns)))
+
+
+def write_triples(path: str | Path, columns: dict[str, np.ndarray]) -> None:
+    """Write a table as .parquet or, whatever else the name ends in, as .csv."""
+    table = pd.DataFrame(columns)
+    if Path(path).suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    else:
+        table.to_csv(path, index=False)
+
+
+def _columns(path: Path, asked: dict[str, str | None]) -> list[pd.Series]:
+    """The columns asked for by name, or those in their places."""
+    table = _table(path)
+    names = [str(name) for name in table.columns]
+    if len(names) < len(asked):
+        raise InputError(
+            f"a table of at least {len(asked)} columns: {', '.join(asked)}",
+            got=f"{', '.join(names) or 'none'} in {path}",
+            remedy="Separate them by commas, with a first line of names.",
+        )
+    if not len(table):
+        raise InputError("at least one entry", got=f"none in {path}", remedy="Look at the file.")
+    chosen = []
+    for place, name in enumerate(asked.values()):
+        if name is not None and name not in names:
+            raise InputError(f"a column of {path}", got=repr(name), remedy=f"Choose from {', '.join(names)}.")
+        chosen.append(table.iloc[:, place if name is None else names.index(name)])
+    return chosen
+
+
+def _table(path: Path) -> pd.DataFrame:
+    kinds = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    kind = kinds[-1] if kinds else ""
+    readers = {
+        ".csv": lambda: pd.read_csv(path),
+        ".tsv": lambda: pd.read_csv(path, sep="\t"),
+        ".parquet": lambda: pd.read_parquet(path),
+    }
+    if kind not in readers:
+        raise InputError("a .csv, .tsv or .parquet file", got=str(path), remedy="Convert it.")
+    return _guarded(path, readers[kind])
+
+
+def _guarded(path: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    try:
+        return read()
+    except (OSError, ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise InputError(f"a readable table in {path}", got=str(error), remedy="Look at the file.") from error
+
+
+def _numbered(names: pd.Series, path: str | Path) -> Numbered:
+    """Index of every name among the sorted ones, and these."""
+    if names.isna().any():
+        raise InputError(
+            f"a name in every line of {names.name!r} of {path}",
+            got=f"{int(names.isna().sum())} without",
+            remedy="Remove these lines.",
+        )
+    if not pd.api.types.is_numeric_dtype(names):
+        names = names.astype(str)
+    found, index = np.unique(names.to_numpy(), return_inverse=True)
+    return index.astype(np.int64), found
+
+
+def _values(given: pd.Series, path: str | Path) -> np.ndarray:
+    values = pd.to_numeric(given, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        line = int(bad.nonzero()[0][0])
+        raise InputError(
+            f"finite numbers in {given.name!r} of {path}",
+            got=f"{int(bad.sum())} other values, the first {given.iloc[line]!r} in entry {line + 1}",
+            remedy="Remove these lines: what was not observed is left out.",
+        )
+    return values
