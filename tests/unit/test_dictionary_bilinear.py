@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
 from tightframe.dictionary.bilinear import bilinear_lasso, sparsity_weights
 from tightframe.dictionary.convolution import Convolution
-from tightframe.dictionary.descent import unit_kernels
+from tightframe.dictionary.descent import Descent, unit_kernels
 from tightframe.dictionary.lifting import cropped, lifted, lifted_bilinear_lasso, recentred, renewed_spread
 from tightframe.dictionary.shifts import match_kernels
 from tightframe.dictionary.starts import data_windows, random_kernels
@@ -179,9 +180,12 @@ def test_several_kernels_in_images_are_recovered(boundary):
 
 
 @pytest.mark.parametrize("boundary", BORDERS)
-@pytest.mark.parametrize("moved", [(0, 0), (-2, 3), (4, -3)])
-def test_cropping_and_recentring_keep_the_signals(moved, boundary):
-    """A kernel that fits its window says the same before and after; with "valid" the wide operator is "zero"."""
+@pytest.mark.parametrize(("moved", "near"), [((0, 0), False), ((-2, 1), False), ((-2, 3), True), ((4, -3), True)])
+def test_cropping_and_recentring_keep_the_signals(moved, near, boundary):
+    """A kernel that fits its window says the same before and after; with "valid" the wide operator is "zero".
+
+    Windows of 13 and 10 leave 4 and 3 places on each side of kernels of 5 and 4: the last one of them is `near`.
+    """
     shape, size = (40, 36), (5, 4)
     wide_border = "zero" if boundary == "valid" else boundary
     target = Convolution(shape, size, boundary=boundary, dtype=torch.float64)
@@ -190,8 +194,8 @@ def test_cropping_and_recentring_keep_the_signals(moved, boundary):
     maps = torch.zeros(1, 2, *source.map_shape, dtype=torch.float64)
     maps[0, :, 18:24, 15:21] = draw(2, 6, 6, seed=1)  # far from every border
     signals = source.synthesize(kernels, maps)
-    centre, there, count = recentred(kernels, maps, size, operator=source)
-    assert count == (2 if any(moved) else 0)
+    centre, there, cut = recentred(kernels, maps, size, operator=source)
+    assert cut == ([0, 1] if near else [])
     assert torch.allclose(source.synthesize(centre, there), signals, rtol=0, atol=1e-12)
     assert torch.allclose(centre, kernels.roll([-m for m in moved], (2, 3)), rtol=0, atol=1e-14)
     small, few = cropped(2 * kernels, 0.5 * maps, source=source, target=target)
@@ -275,3 +279,22 @@ def test_a_kernel_of_two_copies_begins_again_at_what_the_others_leave():
     assert float(cosines.max()) > 1 - 1e-9
     everywhere = torch.ones(3, 1, 13, dtype=torch.float64)
     assert renewed_spread(everywhere, maps, signals, (5,), operator=operator) is None
+
+
+def test_a_block_of_kernels_sees_what_those_before_have_become():
+    """The first iteration against the formula: four kernels are taken together, the fifth and sixth after them."""
+    kernels, signals, alpha = unit_kernels(draw(6, 1, 5)), draw(2, 1, 40, seed=1), 0.3
+    operator = Convolution((40,), (5,), dtype=torch.float64)
+    maps = draw(2, 6, 40, seed=2)
+    descent = Descent(operator, signals, kernels, maps, bias=False, positive=False, rank_one=False, momentum=0.9)
+    assert descent.advance(alpha)
+    first, last = slice(0, 4), slice(4, 6)
+    left = signals - operator.synthesize(descent.kernels[first], descent.maps[:, first])
+    left = left - operator.synthesize(kernels[last], maps[:, last])
+    curvature = operator.squared_norm_of_kernels(kernels[last])
+    moved = maps[:, last] + operator.correlate_kernels(kernels[last], left) / curvature
+    wanted = moved.sign() * (moved.abs() - alpha / curvature).clamp(min=0)
+    assert torch.allclose(descent.maps[:, last], wanted, rtol=0, atol=1e-12)
+    descent.reweight(sparsity_weights(descent.maps, 0.6))
+    values = [descent.objective(alpha) for _ in range(60) if descent.advance(alpha)]
+    assert all(after <= before * (1 + 1e-14) for before, after in pairwise(values))

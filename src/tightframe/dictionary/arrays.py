@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 from torch import Tensor
@@ -72,7 +73,7 @@ def read_signals(X: ArrayLike | Tensor, axes: int) -> tuple[Tensor, Kind]:
         raise InputError(
             f"signals of shape {shapes}, or with channels after n",
             got=f"shape {tuple(tensor.shape)}",
-            remedy="Add the first axis to a single signal with X[None].",
+            remedy="Reshape your data: X[None] adds the first axis to a single signal.",
         )
     tensor = _floating(tensor)
     _check_finite(tensor)
@@ -81,6 +82,10 @@ def read_signals(X: ArrayLike | Tensor, axes: int) -> tuple[Tensor, Kind]:
 
 
 def _array(values: ArrayLike) -> np.ndarray:
+    if issparse(values):
+        raise InputError(
+            "a dense array", got="a sparse matrix", remedy="Sparse input is not supported: use X.toarray()."
+        )
     array = np.asarray(values)
     if array.dtype.kind not in "biufc":
         raise InputError("an array of numbers", got=f"dtype {array.dtype}", remedy="Convert it to floating point.")
@@ -104,7 +109,9 @@ def _floating(values: Tensor) -> Tensor:
 def _check_real(values: Tensor) -> None:
     if values.is_complex():
         raise InputError(
-            "real values", got=f"dtype {values.dtype}", remedy="Pass the real and imaginary parts as channels."
+            "real values",
+            got=f"dtype {values.dtype}",
+            remedy="Complex data not supported: pass the real and imaginary parts as channels.",
         )
 
 

@@ -15,9 +15,10 @@ from tightframe.dictionary.products import Direct, Fourier, Product
 Boundary = Literal["circular", "zero", "valid"]
 Method = Literal["auto", "fft", "direct"]
 
-# Multiplications of the direct product that take as long as one point of a transform and its level: on one thread of a
-# CPU the two meet near this ratio (kernels of 3 to 5 per axis in images, of 10 to 20 in traces).
-_DIRECT_PER_LEVEL = 4.0
+# Kernels with fewer entries than this share of the mean number of levels of a transform are multiplied directly: on one
+# thread of a CPU the two meet at kernels of about 4 in traces and of 2 per axis in images, so that transforms win for
+# all but the shortest.
+_DIRECT_PER_LEVEL = 0.3
 
 
 class Convolution:

@@ -23,7 +23,7 @@ from tightframe.dictionary.convolution import Boundary, Convolution
 from tightframe.dictionary.lifting import lifted_bilinear_lasso
 from tightframe.dictionary.online import KernelStatistics, pieces
 from tightframe.dictionary.sparse_coding import convolutional_sparse_coding
-from tightframe.dictionary.starts import Start, first_kernels
+from tightframe.dictionary.starts import Start, automatic_penalty, first_kernels
 
 
 class ConvolutionalDictionaryLearning(TransformerMixin, BaseEstimator):
@@ -44,9 +44,10 @@ class ConvolutionalDictionaryLearning(TransformerMixin, BaseEstimator):
     Args:
         n_components: p.
         kernel_size: One number per axis of the signals; one number for signals with one axis.
-        alpha: lambda, in the units of the signals; "auto" for `alpha_ratio` times the largest correlation of the
-            signals with the start, above which all maps are zero.
-        alpha_ratio: Used with alpha="auto".
+        alpha: lambda, in the units of the signals; "auto" for about twice the noise level of the signals, but no less
+            than `alpha_ratio` times the largest correlation of the signals with the start, above which all maps are
+            zero: see `starts.automatic_penalty`.
+        alpha_ratio: Used with alpha="auto"; decides where there is little noise.
         boundary: "circular", "zero" (events may be cut by the border; maps are longer than the signals) or "valid"
             (whole kernels only; maps are shorter).
         positive: x >= 0.
@@ -252,11 +253,9 @@ class ConvolutionalDictionaryLearning(TransformerMixin, BaseEstimator):
             return float(self.alpha)
         if not (math.isfinite(self.alpha_ratio) and 0 < self.alpha_ratio < 1):
             raise InputError("alpha_ratio in (0, 1)", got=repr(self.alpha_ratio), remedy="Use 0.02.")
-        options = {"dtype": signals.dtype, "device": signals.device}
-        operator = Convolution(signals.shape[2:], kernels.shape[2:], boundary=self.boundary, **options)
-        centered = signals - signals.mean(tuple(range(2, signals.ndim)), keepdim=True) if self.bias else signals
-        found = operator.correlate_kernels(kernels, centered)
-        return self.alpha_ratio * float((found if self.positive else found.abs()).max())
+        return automatic_penalty(
+            signals, kernels, self.alpha_ratio, boundary=self.boundary, positive=self.positive, bias=self.bias
+        )
 
     def _fit_online(self, signals: Tensor, kind: Kind, *, channels: bool) -> ConvolutionalDictionaryLearning:
         batch, boundary = check_count(self.batch_size, "batch_size"), self.boundary

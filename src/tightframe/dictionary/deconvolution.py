@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -33,6 +34,8 @@ class ShortAndSparseDeconvolution(TransformerMixin, BaseEstimator):
         reweightings: Rounds of reweighting at the last penalty.
         n_starts: Starts at most; the search ends where a residual is as white as noise.
         seed: Seed of the random starts.
+
+    `transform` measures the noise in all signals that it is given, so that those of a part may differ a little.
 
     Attributes:
         kernel_: (*kernel_size,), unit norm.
@@ -223,8 +226,7 @@ class MultichannelBlindDeconvolution(TransformerMixin, BaseEstimator):
         return kind.returned(convolved(activations, self.solution_.kernel.to(activations)))
 
     def _read(self, X: ArrayLike | Tensor) -> tuple[Tensor, Kind]:
-        dimensions = getattr(X, "ndim", None) or torch.as_tensor(X).ndim
-        signals, kind = read_signals(X, max(dimensions - 1, 1))
+        signals, kind = read_signals(X, max(len(_shape(X)) - 1, 1))
         return signals[:, 0], kind
 
     def _fitted(self, X: ArrayLike | Tensor) -> tuple[Tensor, Kind]:
@@ -240,5 +242,9 @@ class MultichannelBlindDeconvolution(TransformerMixin, BaseEstimator):
 
 
 def _shaped(values: Tensor, like: ArrayLike | Tensor, kind: Kind) -> Any:
-    shape = like.shape if hasattr(like, "shape") else torch.as_tensor(like).shape
-    return kind.returned(values.reshape(tuple(shape)))
+    return kind.returned(values.reshape(_shape(like)))
+
+
+def _shape(values: ArrayLike | Tensor) -> tuple[int, ...]:
+    # Objects that are read through __array__ need not have a shape of their own.
+    return tuple(values.shape) if hasattr(values, "shape") else np.asarray(values).shape

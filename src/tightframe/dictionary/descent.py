@@ -1,4 +1,4 @@
-"""One iteration of the bilinear Lasso: a proximal gradient step in the maps, then one in the kernels, with momentum."""
+"""One iteration of the bilinear Lasso: proximal gradient steps in the maps and kernels of one block after another."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _FORGET, _RAISE = 0.97, 1.5
 _DELAY = 3.0
 # Kernels without activations keep a curvature of this share of the largest, so that nothing is divided by zero.
 _IDLE = 1e-6
+# Kernels of one block: few have a smaller joint curvature than all, and their spectra stay in the cache.
+_TOGETHER = 4
 
 
 class Descent:
@@ -26,8 +28,10 @@ class Descent:
     The bias b, one number for each signal and channel, is eliminated: it is the mean of what the kernels leave, and
     all that is left of it is that residuals are centred. The data term is quadratic in each block, so a step of length
     1 / L is safe where ||A d||^2 <= L ||d||^2 for the step d that was made, and this is what is checked; the curvature
-    of each kernel is taken in units of its map's energy. A step with momentum that would raise F is taken back and
-    repeated without.
+    of each kernel is taken in units of its map's energy. Kernels are taken in blocks of a few, maps before kernels, and
+    every block sees what those before it have become: the curvature of a block is a fraction of that of all. Where a
+    border cuts events, or channels are many, each block would cost transforms of the signals, and blocks are larger.
+    An iteration with momentum that would raise F is taken back and repeated without.
 
     Args:
         operator: The convolution.
@@ -40,7 +44,7 @@ class Descent:
         momentum: Cap of beta, 0 for none.
         weights: w, of the shape of the maps or broadcast to it; None for one.
 
-    Reference: [pock2016inertial], algorithm 1; [lau2020short], section 3.
+    Reference: [pock2016inertial], algorithm 1; [xu2013block], for several blocks; [lau2020short], section 3.
     """
 
     def __init__(
@@ -62,12 +66,19 @@ class Descent:
         self.kernels, self.maps = kernels, maps
         self.kernel_form, self.map_form = self.products.kernel_form(kernels), self.products.map_form(maps)
         self.before = (maps, self.map_form, kernels, self.kernel_form)
-        self.map_curvature, self.kernel_curvature = operator.squared_norm_of_kernels(kernels), 1.0
+        self.blocks = _blocks(kernels, whole=operator.boundary == "zero")
+        self.map_curvatures = [operator.squared_norm_of_kernels(kernels[block]) for block in self.blocks]
+        self.kernel_curvatures = [1.0] * len(self.blocks)
         self.age, self.change = 0, math.inf
-        self.data = self._data(self.products.product(self.kernel_form, self.map_form))
-        self.penalty = self._penalty(maps)
+        self.residual = self._residual(self.kernel_form, self.map_form)
+        self.data, self.penalty = 0.5 * self.products.energy(self.residual), self._penalty(maps)
         # Differences of squares below this are rounding.
         self.rounding = 64 * torch.finfo(signals.dtype).eps ** 2 * self.products.energy(self.target)
+
+    @property
+    def map_curvature(self) -> float:
+        """The largest curvature assumed of a block of maps, one over the shortest step."""
+        return max(self.map_curvatures)
 
     def objective(self, alpha: float) -> float:
         """F at the current point."""
@@ -79,9 +90,10 @@ class Descent:
         tolerance = 8 * torch.finfo(self.maps.dtype).eps * abs(before)
         while True:
             beta = min(self.momentum, self.age / (self.age + _DELAY))
-            maps, map_form = self._moved_maps(alpha, beta)
-            kernels, kernel_form, model = self._moved_kernels(maps, map_form, beta)
-            data, penalty = self._data(model), self._penalty(maps)
+            maps, map_form, kernels, kernel_form = self._swept(alpha, beta)
+            # Computed afresh: differences of differences would gather rounding.
+            residual = self._residual(kernel_form, map_form)
+            data, penalty = 0.5 * self.products.energy(residual), self._penalty(maps)
             after = data + alpha * penalty
             if after <= before + tolerance:
                 break
@@ -89,7 +101,7 @@ class Descent:
                 return False
             self.age = 0
         self._accept(maps, map_form, kernels, kernel_form)
-        self.data, self.penalty, self.age = data, penalty, self.age + 1
+        self.residual, self.data, self.penalty, self.age = residual, data, penalty, self.age + 1
         return True
 
     def forget(self) -> None:
@@ -121,49 +133,66 @@ class Descent:
         self.before = (self.maps, self.map_form, self.kernels, self.kernel_form)
         self.maps, self.map_form, self.kernels, self.kernel_form = maps, map_form, kernels, kernel_form
 
-    def _moved_maps(self, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
-        products = self.products
-        ahead, form = self.maps, self.map_form
-        if beta:
-            ahead, form = _ahead(self.before[0], ahead, beta), _ahead(self.before[1], form, beta)
-        model = self._centered(products.product(self.kernel_form, form))
-        slope = products.to_maps(self.kernel_form, self.target - model)
-        amount = alpha if self.weights is None else alpha * self.weights
-        while True:
-            length = 1 / self.map_curvature
-            moved = shrunk(ahead.add(slope, alpha=length), amount * length, positive=self.positive)
-            moved_form = products.map_form(moved)
-            curved = products.energy(self._centered(products.product(self.kernel_form, moved_form)) - model)
-            allowed = self.map_curvature * _square(moved - ahead)
-            if curved <= allowed * (1 + 1e-3) + self.rounding or not math.isfinite(curved):
-                self.map_curvature *= _FORGET
-                return moved, moved_form
-            self.map_curvature *= _RAISE
+    def _swept(self, alpha: float, beta: float) -> tuple[Tensor, ...]:
+        """Maps and kernels with their forms after a step of every block, each from what the others have become."""
+        residual, parts = self.residual, []
+        for number in range(len(self.blocks)):
+            maps, map_form, residual = self._moved_maps(number, residual, alpha, beta)
+            kernels, kernel_form, residual = self._moved_kernels(number, (maps, map_form), residual, beta)
+            parts.append((maps, map_form, kernels, kernel_form))
+        if len(parts) == 1:
+            return parts[0]
+        return tuple(
+            torch.cat(blocks, axis) for blocks, axis in zip(zip(*parts, strict=True), (1, 1, 0, 0), strict=True)
+        )
 
-    def _moved_kernels(self, maps: Tensor, map_form: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
-        products = self.products
-        ahead, form = self.kernels, self.kernel_form
+    def _moved_maps(self, number: int, residual: Tensor, alpha: float, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+        products, block = self.products, self.blocks[number]
+        kernel_form, ahead, ahead_form = self.kernel_form[block], self.maps[:, block], self.map_form[:, block]
         if beta:
-            ahead, form = _ahead(self.before[2], ahead, beta), _ahead(self.before[3], form, beta)
-        model = self._centered(products.product(form, map_form))
-        slope = products.to_kernels(map_form, self.target - model)
+            here = ahead_form
+            ahead = _ahead(self.before[0][:, block], ahead, beta)
+            ahead_form = _ahead(self.before[1][:, block], here, beta)
+            residual = residual - self._centered(products.product(kernel_form, ahead_form - here))
+        slope = products.to_maps(kernel_form, residual)
+        amount = alpha if self.weights is None else alpha * self.weights.expand_as(self.maps)[:, block]
+        while True:
+            curvature = self.map_curvatures[number]
+            moved = shrunk(ahead.add(slope, alpha=1 / curvature), amount / curvature, positive=self.positive)
+            moved_form = products.map_form(moved)
+            change = self._centered(products.product(kernel_form, moved_form - ahead_form))
+            curved, allowed = products.energy(change), curvature * _square(moved - ahead)
+            if curved <= allowed * (1 + 1e-3) + self.rounding or not math.isfinite(curved):
+                self.map_curvatures[number] *= _FORGET
+                return moved, moved_form, residual - change
+            self.map_curvatures[number] *= _RAISE
+
+    def _moved_kernels(
+        self, number: int, maps_and_form: tuple[Tensor, Tensor], residual: Tensor, beta: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        products, block, (maps, map_form) = self.products, self.blocks[number], maps_and_form
+        ahead, ahead_form = self.kernels[block], self.kernel_form[block]
         energies = maps.square().transpose(0, 1).flatten(1).sum(1)
         largest = float(energies.max())
         if largest == 0:
-            kernels = self.kernels
-            form = self.kernel_form
-            return kernels, form, self._centered(products.product(form, map_form))
+            return ahead, ahead_form, residual
         energies = energies.clamp(min=_IDLE * largest).view(-1, *[1] * (ahead.ndim - 1))
+        if beta:
+            here = ahead_form
+            ahead = _ahead(self.before[2][block], ahead, beta)
+            ahead_form = _ahead(self.before[3][block], here, beta)
+            residual = residual - self._centered(products.product(ahead_form - here, map_form))
+        slope = products.to_kernels(map_form, residual)
         while True:
-            moved = self._unit(ahead + slope / (self.kernel_curvature * energies))
+            curvature = self.kernel_curvatures[number]
+            moved = self._unit(ahead + slope / (curvature * energies))
             moved_form = products.kernel_form(moved)
-            product = self._centered(products.product(moved_form, map_form))
-            curved = products.energy(product - model)
-            allowed = self.kernel_curvature * float((energies * (moved - ahead).square()).sum())
+            change = self._centered(products.product(moved_form - ahead_form, map_form))
+            curved, allowed = products.energy(change), curvature * float((energies * (moved - ahead).square()).sum())
             if curved <= allowed * (1 + 1e-3) + self.rounding or not math.isfinite(curved):
-                self.kernel_curvature *= _FORGET
-                return moved, moved_form, product
-            self.kernel_curvature *= _RAISE
+                self.kernel_curvatures[number] *= _FORGET
+                return moved, moved_form, residual - change
+            self.kernel_curvatures[number] *= _RAISE
 
     def _unit(self, kernels: Tensor) -> Tensor:
         return unit_kernels(kernels, rank_one=self.rank_one)
@@ -171,8 +200,8 @@ class Descent:
     def _centered(self, form: Tensor) -> Tensor:
         return self.products.centered(form) if self.bias else form
 
-    def _data(self, model: Tensor) -> float:
-        return 0.5 * self.products.energy(self.target - self._centered(model))
+    def _residual(self, kernel_form: Tensor, map_form: Tensor) -> Tensor:
+        return self.target - self._centered(self.products.product(kernel_form, map_form))
 
     def _penalty(self, maps: Tensor) -> float:
         size = maps.abs() if self.weights is None else maps.abs() * self.weights
@@ -200,6 +229,12 @@ def unit_kernels(kernels: Tensor, *, rank_one: bool = False) -> Tensor:
     norms = torch.linalg.vector_norm(flat, dim=(1, 2), keepdim=True)
     even = 1 / math.sqrt(flat.shape[1] * flat.shape[2])
     return torch.where(norms > 0, flat / norms.clamp(min=torch.finfo(flat.dtype).tiny), even).view_as(kernels)
+
+
+def _blocks(kernels: Tensor, *, whole: bool) -> list[slice]:
+    """Kernels taken together, in order."""
+    count, size = len(kernels), max(_TOGETHER, kernels.shape[1])
+    return [slice(0, count)] if whole else [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
 def _ahead(before: Tensor, now: Tensor, beta: float) -> Tensor:

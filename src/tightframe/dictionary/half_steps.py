@@ -10,6 +10,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from tightframe.core.typing import Float
+from tightframe.dictionary.smooth_kernels import Kind, smooth_kernel
 
 # Over-relaxation of the splitting, and the imbalance of its residuals at which its penalty doubles or halves.
 _RELAXATION, _IMBALANCE = 1.6, 3.0
@@ -76,11 +77,29 @@ class HalfSteps:
 
     def fit_kernel(self) -> None:
         """The kernel of least squares on its window, rescaled to unit norm with the opposite change of activations."""
+        lags, wanted = self._normal_equations()
+        self._take(_toeplitz_solve(lags, wanted, self.kernel))
+
+    def fit_smooth_kernel(self, noise: float) -> Kind:
+        """Take the kernel that `smooth_kernel` finds unless it is a rough one; returns of which kind it is.
+
+        Args:
+            noise: Standard deviation of the residual.
+        """
+        lags, wanted = self._normal_equations()
+        fit = smooth_kernel(lags[: len(wanted)] / noise**2, wanted / noise**2)
+        if fit.kind != "rough":
+            self._take(fit.kernel.to(wanted))
+        return fit.kind
+
+    def _normal_equations(self) -> tuple[Tensor, Tensor]:
+        """Autocorrelation of the activations at all lags, and their correlation with the signals on the window."""
         spectra = self._heard(self._forth(self.maps))
-        power = spectra.abs().square().sum(0)
-        lags = self._back(power)
-        wanted = self._back((spectra.conj() * self.spectra).sum(0))[tuple(slice(0, s) for s in self.kernel.shape)]
-        kernel = _toeplitz_solve(lags, wanted, self.kernel)
+        lags = self._back(spectra.abs().square().sum(0))
+        wanted = self._back((spectra.conj() * self.spectra).sum(0))
+        return lags, wanted[tuple(slice(0, s) for s in self.kernel.shape)]
+
+    def _take(self, kernel: Tensor) -> None:
         norm = torch.linalg.vector_norm(kernel)
         usable = norm > 0
         norm = torch.where(usable, norm, 1.0)

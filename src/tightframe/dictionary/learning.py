@@ -209,10 +209,14 @@ def _search(few: Rows, count: int, options: Options, attempt: int) -> Solution:
 
 
 def _flawed(found: Solution) -> bool:
-    """Whether another start may do better: an atom is there twice, or of exact data not all codes are sparse."""
+    """Whether another start may do better: an atom is there twice, or of exact data not all codes are sparse alike.
+
+    A mixture of two atoms can be a fixed point of thresholding, with as many codes as both together.
+    """
     noise = found.noise
     uneven, exact = noise.amax() > 10 * noise.median() + 1e-6, noise.median() <= _ROUNDING
-    return _twice(found) or bool(exact and (uneven or not found.status.converged))
+    mixed = found.density.amax() > 1.5 * found.density.median()
+    return _twice(found) or bool(exact and (uneven or mixed or not found.status.converged))
 
 
 def _twice(found: Solution) -> bool:

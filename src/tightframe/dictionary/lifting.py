@@ -15,6 +15,8 @@ from tightframe.dictionary.starts import data_windows, window_energies
 _ROUGH = 1e-3
 # Wide solves at most: kernels that drifted to the edge of their window are moved back to its middle between them.
 _TURNS = 5
+# A kernel nearer to the edge of its wide window than this share of its size may continue beyond it.
+_MARGIN = 0.25
 # A wide kernel with a larger share of its energy outside a window of its size is likely several copies in one.
 _SPREAD = 0.05
 
@@ -76,8 +78,9 @@ def lifted_bilinear_lasso(
         spent += found.trace["step"][-1]
         if found.status.outcome == "diverged":
             return found
-        wide, maps, displaced = recentred(found.kernels, found.maps, size, operator=source)
-        if displaced == 0 or spent >= max_iterations:
+        wide, maps, cut = recentred(found.kernels, found.maps, size, operator=source)
+        # What is begun again below need not be settled first.
+        if not set(cut) - set(_overflowing(wide, size)) or spent >= max_iterations:
             break
     renewed = renewed_spread(wide, maps, signals, size, operator=source) if spent < max_iterations else None
     if renewed is not None:
@@ -137,26 +140,27 @@ def cropped(kernels: Tensor, maps: Tensor, *, source: Convolution, target: Convo
 
 def recentred(
     kernels: Tensor, maps: Tensor, size: tuple[int, ...], *, operator: Convolution
-) -> tuple[Tensor, Tensor, int]:
+) -> tuple[Tensor, Tensor, list[int]]:
     """Kernels moved so that their windows of largest energy are in the middle, maps moved the other way.
 
     Returns:
-        Kernels, maps, and the number of kernels that were moved.
+        Kernels, maps, and which kernels lay so near an edge that a part of them may be cut off.
     """
     corners = _corners(kernels, size)
     middle = [(wide - length) // 2 for wide, length in zip(kernels.shape[2:], size, strict=True)]
-    kernels, maps, displaced = kernels.clone(), maps.clone(), 0
+    kernels, maps, cut = kernels.clone(), maps.clone(), []
     for place, corner in enumerate(corners):
         shift = [there - here for there, here in zip(middle, corner, strict=True)]
         if not any(shift):
             continue
-        displaced += 1
+        if any(abs(amount) > there - _MARGIN * k for amount, there, k in zip(shift, middle, size, strict=True)):
+            cut.append(place)
         moved = _displaced(kernels[place], shift)
         norm = torch.linalg.vector_norm(moved)
         kernels[place] = moved / norm
         back = [-amount for amount in shift]
         maps[:, place] = moved_maps(maps[:, place], back, source=operator, target=operator) * norm
-    return kernels, maps, displaced
+    return kernels, maps, cut
 
 
 def renewed_spread(
@@ -166,15 +170,21 @@ def renewed_spread(
 
     None where there are none, or too many for it to be an accident.
     """
-    inside = window_energies(kernels.square().sum(1, dtype=torch.float64), size).flatten(1).amax(1)
-    spread = (inside < 1 - _SPREAD).nonzero()[:, 0]
-    if not 0 < len(spread) <= len(kernels) // 2:
+    spread = _overflowing(kernels, size)
+    if not spread:
         return None
     kernels, maps = kernels.clone(), maps.clone()
     maps[:, spread] = 0
     left = signals - operator.synthesize(kernels, maps)
     kernels[spread] = lifted(data_windows(left, len(spread), size), signals.shape[2:])
     return kernels, maps
+
+
+def _overflowing(kernels: Tensor, size: tuple[int, ...]) -> list[int]:
+    """Which kernels overflow a window of their size; none if most do."""
+    inside = window_energies(kernels.square().sum(1, dtype=torch.float64), size).flatten(1).amax(1)
+    spread = (inside < 1 - _SPREAD).nonzero()[:, 0].tolist()
+    return spread if len(spread) <= len(kernels) // 2 else []
 
 
 def _corners(kernels: Tensor, size: tuple[int, ...]) -> list[list[int]]:

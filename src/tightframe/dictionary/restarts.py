@@ -18,6 +18,8 @@ _FACTOR = 8
 _FLOOR, _RELATIVE = 0.3, 1e-6
 # Standard deviations above its mean at which the whiteness statistic counts as structure left in the residual.
 _DEVIATIONS = 4.0
+# Sum of the squares of the correlations at all lags, above that of noise, which is too little to mind in long signals.
+_SLIGHT = 0.005
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,19 @@ class Evidence:
         residual: Root mean square of the residual.
         activations: s.
         whiteness: Excess of the residual's squared autocorrelations over those of white noise, in standard deviations.
+        structure: The same excess as it is, the autocorrelation at lag zero being one.
     """
 
     criterion: float
     residual: float
     activations: int
     whiteness: float
+    structure: float
 
     @property
     def explained(self) -> bool:
         """Whether what is left looks like white noise, and not because every point was given an activation."""
-        return self.whiteness < _DEVIATIONS
+        return self.whiteness < _DEVIATIONS or self.structure < _SLIGHT
 
 
 def starting_kernels(
@@ -84,10 +88,10 @@ def evidence(
     present = int(activations.count_nonzero())
     energy = float(residual.double().square().sum())
     criterion = points * math.log(max(energy / points, 1e-300)) + present * math.log(points)
-    return Evidence(criterion, math.sqrt(energy / points), present, _whiteness(residual, size, points))
+    return Evidence(criterion, math.sqrt(energy / points), present, *_whiteness(residual, size, points))
 
 
-def _whiteness(residual: Tensor, size: Sequence[int], points: int) -> float:
+def _whiteness(residual: Tensor, size: Sequence[int], points: int) -> tuple[float, float]:
     axes = tuple(range(1, residual.ndim))
     power = torch.fft.rfftn(residual.double(), dim=axes).abs().square().sum(0)
     correlation = torch.fft.irfftn(power, s=residual.shape[1:], dim=tuple(range(len(size))))
@@ -96,9 +100,10 @@ def _whiteness(residual: Tensor, size: Sequence[int], points: int) -> float:
     lags = correlation[tuple(slice(0, side) for side in octant)]
     flat = lags.flatten()
     if not float(flat[0]) > 0 or len(flat) < 2:
-        return 0.0
-    statistic = points * float((flat[1:] / flat[0]).square().sum())
-    return (statistic - (len(flat) - 1)) / math.sqrt(2 * (len(flat) - 1))
+        return 0.0, 0.0
+    count = len(flat) - 1
+    excess = float((flat[1:] / flat[0]).square().sum()) - count / points
+    return points * excess / math.sqrt(2 * count), excess
 
 
 def _power(signals: Tensor, size: Sequence[int], noise: float) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -14,26 +14,13 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution, Status, Trace
 from tightframe.core.typing import Float
-from tightframe.dictionary.half_steps import HalfSteps
-from tightframe.dictionary.restarts import Evidence, evidence, starting_kernels
+from tightframe.dictionary.continuation import Descent, coded, deepened, descended, spread
+from tightframe.dictionary.restarts import Evidence, starting_kernels
 from tightframe.dictionary.scaled_signals import Border, ScaledSignals, kernel_shape
+from tightframe.dictionary.transients import transient_kernel
 
-# Continuation: the penalty starts at this share of the largest useful one and falls by this factor.
-_BEGIN, _FALL = 0.5, 0.7
-# It ends at this multiple of the final penalty, where the kernel settles in so many alternations.
-_COARSE, _SETTLE = 5.0, 6
-# Then it falls by this factor in every round; there are at most so many rounds.
-_EASE, _MOST = 0.8, 60
-# Share of the noise first measured below which a residual is rounding.
-_LEAST = 1e-3
-# Standard errors, and share of the peak, above which a tap of the kernel belongs to it.
-_RISEN, _RISEN_SHARE = 4.0, 0.02
-# Alternations per round of reweighting, and iterations of splitting per alternation.
-_PER_ROUND, _ITERATIONS = 2, 10
-# Activations of this multiple of the final penalty keep half of it in the next round.
-_SOFT = 4.0
-# Activations below this multiple of it, the universal penalty, are dropped at the end.
-_SIGNIFICANT = 2.0
+# Distance of kernels from two starts under which they are the same.
+_AGREED = 0.05
 
 
 def deconvolve_short(
@@ -60,10 +47,17 @@ def deconvolve_short(
 
     Each start begins with the kernel on a window of three kernel lengths, which is recentred as it drifts; the penalty
     falls from where there is hardly any activation to 5 lambda; the kernel is cut to size; then the penalty falls to
-    lambda in rounds of reweighting, which undo the shrinkage of large activations; those below 2 lambda, which noise
-    alone may cause, are dropped at the end. The starts are of spectral and
-    random origin (`starting_kernels`). Objectives of different starts are not comparable, as each has its weights: the
-    start of least information criterion wins, and the search ends where a residual is as white as noise.
+    lambda in rounds of reweighting, which undo the shrinkage of large activations. A kernel of one axis that the
+    evidence calls smooth (`smooth_kernel`) is then estimated as such, and its activations anew from nothing. The starts
+    are two exponentials fitted to the spectrum where they fit it (`transient_kernel`, which needs no wider window),
+    and others of spectral and random origin (`starting_kernels`). Objectives of different starts are not comparable, as
+    each has its weights: the start of least information criterion wins, and the search ends where a residual is as
+    white as noise, or where a start leads to the kernel of the best before it; a smooth kernel that leaves structure
+    is then followed further.
+
+    Activations below 2 lambda, which noise alone may cause, are dropped. Those left are shared out among neighbouring
+    places where the noise does not let one tell which it was (smooth kernels, weak events): sums over neighbours are
+    then what the data say. Rough kernels and strong events keep single places.
 
     Args:
         signals: (n, *shape), float32 or float64, all of the same kernel.
@@ -73,7 +67,8 @@ def deconvolve_short(
         boundary: "circular", or "valid" where the signals are cut from longer ones: what is beyond their ends is then
             unknown, and activations up to a kernel length before them are sought too.
         bias: Whether every signal has an unknown constant.
-        reweightings: Rounds of reweighting at the last penalty; 0 leaves the bias of the l1 norm.
+        reweightings: Rounds of reweighting at the last penalty; 0 leaves the bias of the l1 norm, and skips what
+            comes after it.
         n_starts: Starts at most.
         seed: Seed of the random starts.
 
@@ -81,31 +76,53 @@ def deconvolve_short(
         Solution with "kernel" (*kernel_size,), of unit norm, its largest entry positive unless x is; "activations"
         (n, *shape), at the places where the kernel begins; "bias" and "noise" (n,); "reconstruction" (n, *shape); and
         "penalty" (n,), the lambda of each signal. Its objective is the information criterion. The trace has, by start,
-        "criterion", "residual" (in units of the noise first measured), "activations", "whiteness" and "seconds".
+        "criterion", "residual" (in units of the noise first measured), "activations", "whiteness", "structure" and
+        "seconds".
 
     Raises:
         InputError: A kernel longer than the signals, or a number out of range.
         DegenerateError: A constant signal.
 
-    Reference: [lau2020short], algorithms 1 and 2; [kuo2020geometry]; [candes2008enhancing] for the weights.
+    Reference: [lau2020short], algorithms 1 and 2; [kuo2020geometry]; [candes2008enhancing] for the weights;
+    [pnevmatikakis2016simultaneous] for transients.
     """
     size = kernel_shape(kernel_size, signals)
     _check(alpha, reweightings)
     check_count(n_starts, "n_starts")
     problem = ScaledSignals.of(signals, size, alpha, positive, boundary, bias)
     trace, began = Trace(), time.perf_counter()
-    best: tuple[Evidence, HalfSteps, float] | None = None
-    centred = problem.scaled - problem.scaled.mean(problem.axes, keepdim=True)
-    for number, kernel in enumerate(starting_kernels(centred, size, count=n_starts, noise=1.0, seed=seed)):
-        state, level = _descended(problem, kernel, reweightings)
-        residual = state.refresh()
-        found = evidence(residual, state.maps, size, observed=problem.points)
-        trace.record(number, {**found.__dict__, "seconds": time.perf_counter() - began})
-        if best is None or found.criterion < best[0].criterion:
-            best = (found, state, level)
-        if found.explained:
+    best: Descent | None = None
+    for number, (kernel, whole) in enumerate(_starts(problem, n_starts, seed)):
+        found = descended(problem, kernel, reweightings, whole=whole)
+        trace.record(number, {**found.found.__dict__, "seconds": time.perf_counter() - began})
+        agreed = best is not None and _apart(best.state.kernel, found.state.kernel) < _AGREED
+        if best is None or found.found.criterion < best.found.criterion:
+            best = found
+        if found.found.explained or agreed:
             break
-    return _solution(problem, *best, trace)
+    if reweightings:
+        best = best if best.found.explained else deepened(problem, best)
+        spread(problem, best)
+    return _solution(problem, best, trace)
+
+
+def _starts(problem: ScaledSignals, count: int, seed: int) -> Iterator[tuple[Tensor, bool]]:
+    """Kernels to begin with, and whether they are whole: those fitted to the spectrum need no room to move in."""
+    centred = problem.scaled - problem.scaled.mean(problem.axes, keepdim=True)
+    transient = transient_kernel(centred, problem.size[0]) if len(problem.size) == 1 else None
+    if transient is not None:
+        yield transient, True
+        count -= 1
+    for kernel in starting_kernels(centred, problem.size, count=count, noise=1.0, seed=seed):
+        yield kernel, False
+
+
+def _apart(first: Tensor, second: Tensor) -> float:
+    """Least distance of unit kernels over shifts and signs."""
+    shape, axes = [2 * side for side in first.shape], tuple(range(first.ndim))
+    spectra = [torch.fft.fftn(kernel, s=shape, dim=axes) for kernel in (first, second)]
+    correlation = torch.fft.ifftn(spectra[0] * spectra[1].conj(), dim=axes).real
+    return math.sqrt(max(0.0, 2 - 2 * float(correlation.abs().amax())))
 
 
 def code_short(
@@ -118,106 +135,19 @@ def code_short(
     bias: bool = True,
     reweightings: int = 6,
 ) -> Solution:
-    """Activations of signals whose kernel is known, by the same penalties and rounds; returns as `deconvolve_short`."""
+    """Activations of signals whose kernel is known, by the same penalty and weights; returns as `deconvolve_short`."""
     _check(alpha, reweightings)
     kernel = kernel / torch.linalg.vector_norm(kernel)
     problem = ScaledSignals.of(signals, kernel_shape(kernel.shape, signals), alpha, positive, boundary, bias)
-    state = problem.state(kernel)
-    level = _coded(problem, state, reweightings)
-    found = evidence(state.refresh(), state.maps, kernel.shape, observed=problem.points)
-    return _solution(problem, found, state, level, Trace(), oriented=False)
+    found = coded(problem, kernel, reweightings)
+    if reweightings:
+        spread(problem, found)
+    return _solution(problem, found, Trace(), oriented=False)
 
 
-def _descended(problem: ScaledSignals, kernel: Tensor, rounds: int) -> tuple[HalfSteps, float]:
-    """Continuation on the lifted window, then the kernel cut to size and the rounds of reweighting."""
-    state = problem.state(problem.lifted(kernel))
-    coarse, penalty, settled = _COARSE * problem.penalty, math.inf, 0
-    while settled < _SETTLE:
-        penalty = max(min(_FALL * penalty, _BEGIN * state.largest_correlation() / float(problem.factor.amax())), coarse)
-        state.code(penalty * problem.factor, _ITERATIONS)
-        state.fit_kernel()
-        state.recentre(problem.size)
-        if problem.observed is not None:
-            state.refresh()
-        settled += penalty <= coarse
-    state.recentre(problem.size, crop=True)
-    level = _reweighted(problem, state, rounds, fit=True)
-    if len(problem.size) == 1:
-        _onset(state)
-    return state, level
-
-
-def _onset(state: HalfSteps) -> None:
-    """Let a transient begin where it leaves the noise, so that activations are when events happen.
-
-    The energy of a window does not tell: that of a silent stretch before the rise is the same as after the decay. Least
-    squares leave an error of standard deviation 1 / |x| in every tap, in units of the noise.
-    """
-    error = 1 / torch.linalg.vector_norm(state.maps).clamp(min=torch.finfo(state.maps.dtype).tiny)
-    size = state.kernel.abs()
-    risen = size > torch.maximum(_RISEN * error, _RISEN_SHARE * size.amax())
-    first = int(risen.to(torch.uint8).argmax())
-    if first:
-        state.shift([first])
-        state.fit_kernel()
-
-
-def _coded(problem: ScaledSignals, state: HalfSteps, rounds: int) -> float:
-    for _ in range(_SETTLE):
-        state.code(_COARSE * problem.penalty * problem.factor, 2 * _ITERATIONS)
-        if problem.observed is not None:
-            state.refresh()
-    return _reweighted(problem, state, rounds, fit=False)
-
-
-def _reweighted(problem: ScaledSignals, state: HalfSteps, rounds: int, *, fit: bool) -> float:
-    """Rounds with weights from the last, while the penalty falls to its end and `rounds` more; returns that end.
-
-    They end under half of the universal penalty, as a bias of the activations is one of the kernel, and pairs of close
-    events would become one; which activations are significant is settled afterwards.
-    """
-    if not rounds:
-        return _COARSE * problem.penalty
-    noise, penalty, left = 1.0, _COARSE * problem.penalty, rounds
-    for number in range(_MOST):
-        residual = state.refresh()
-        if problem.adaptive:
-            noise = min(noise, max(float(residual.square().sum() / problem.points) ** 0.5, _LEAST))
-        final = problem.penalty * noise
-        left -= penalty <= final * (1 + 1e-3)
-        if left <= 0 or number == _MOST - 1:
-            break
-        penalty = max(_EASE * penalty, final)
-        if fit and left == rounds - 1:
-            _realigned(problem, state, penalty, noise)
-        _weighted_round(problem, state, penalty, noise, fit=fit)
-    # Noise alone seldom exceeds the universal penalty; what does not is dropped, and the others are as they were.
-    state.maps = state.maps * (state.maps.abs() >= _SIGNIFICANT * problem.penalty * noise * problem.factor)
-    return problem.penalty * noise
-
-
-def _realigned(problem: ScaledSignals, state: HalfSteps, penalty: float, noise: float) -> None:
-    """Cut the kernel anew: where it was cut first its tails were still biased, and a point of a sharp rise is much."""
-    lengths = problem.scaled.shape[1:]
-    margin = [min(side // 4 + 1, (length - side) // 2) for side, length in zip(problem.size, lengths, strict=True)]
-    state.lift(margin)
-    _weighted_round(problem, state, penalty, noise, fit=True)
-    state.recentre(problem.size, crop=True)
-
-
-def _weighted_round(problem: ScaledSignals, state: HalfSteps, penalty: float, noise: float, *, fit: bool) -> None:
-    soft = _SOFT * problem.penalty * noise * problem.factor
-    weights = soft / (state.maps.abs() + soft)
-    for _ in range(_PER_ROUND):
-        state.code(penalty * problem.factor * weights, _ITERATIONS)
-        if fit:
-            state.fit_kernel()
-
-
-def _solution(
-    problem: ScaledSignals, found: Evidence, state: HalfSteps, level: float, trace: Trace, *, oriented: bool = True
-) -> Solution:
+def _solution(problem: ScaledSignals, descent: Descent, trace: Trace, *, oriented: bool = True) -> Solution:
     """What was found, in the units of the signals."""
+    found, state, level = descent.found, descent.state, descent.level
     rows, shape = (-1, *[1] * len(problem.size)), problem.signals.shape[1:]
     residual = state.refresh()
     sign = 1.0
@@ -242,7 +172,7 @@ def _solution(
 
 
 def _status(found: Evidence, adaptive: bool) -> Status:
-    told = f"{found.activations} activations, residual {found.residual:.2f} of the noise first measured"
+    told = f"{found.activations} significant activations, residual {found.residual:.2f} of the noise first measured"
     if found.explained:
         return Status("converged", f"{told}, as white as noise")
     advice = "a longer kernel, another alpha or more starts may explain it" if adaptive else "lower alpha or try auto"

@@ -1,4 +1,4 @@
-"""Where the search for kernels begins: windows of the data, or noise."""
+"""Where the search for kernels begins, at windows of the data or at noise, and with what penalty."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.dictionary.convolution import Boundary, Convolution
+from tightframe.dictionary.noise import noise_level, universal_penalty
 
 Start = Literal["windows", "random"]
+
+# The noise of signals shorter than this along an axis is not measured.
+_MEASURABLE = 8
 
 
 def first_kernels(
@@ -98,6 +102,47 @@ def random_kernels(
     kernels = torch.randn((count, channels, *kernel_shape), generator=generator(seed), dtype=torch.float64)
     kernels /= torch.linalg.vector_norm(kernels.flatten(1), dim=1).view(-1, *[1] * (kernels.ndim - 1))
     return kernels if like is None else kernels.to(like)
+
+
+def automatic_penalty(
+    signals: Tensor,
+    kernels: Tensor,
+    ratio: float,
+    *,
+    boundary: Boundary = "circular",
+    positive: bool = False,
+    bias: bool = False,
+) -> float:
+    r"""A penalty from the noise of the signals, but no less than a share of the one that admits no activation.
+
+    .. math:: \lambda = \min\Big(\max\big(\tfrac12 \hat\sigma \sqrt{2 \log m},\ r \lambda_{\max}\big),\
+        \tfrac12 \lambda_{\max}\Big), \qquad \lambda_{\max} = \max |a_k \star y|
+
+    where
+        sigma is the median of `noise_level` over signals and channels, m the number of places of an activation and r
+        `ratio`. Rough kernels leave no quiet frequency, and sigma is then too high, which costs a shrinkage of
+        activations rather than kernels; the second term is for signals with little noise.
+
+    Args:
+        signals: y (n, channels, *shape), not constant.
+        kernels: a (p, channels, *kernel_shape) of norm one, near those sought.
+        ratio: r in (0, 1).
+        boundary: Of the convolution.
+        positive: Whether activations are.
+        bias: Whether the mean of the signals is left to a bias.
+
+    Reference: [donoho1994ideal], theorem 1.
+    """
+    size = tuple(kernels.shape[2:])
+    operator = Convolution(signals.shape[2:], size, boundary=boundary, dtype=signals.dtype, device=signals.device)
+    centered = signals - signals.mean(tuple(range(2, signals.ndim)), keepdim=True) if bias else signals
+    found = operator.correlate_kernels(kernels, centered)
+    largest = max(float((found if positive else found.abs()).max()), 0.0)
+    noise = 0.0
+    if min(signals.shape[2:]) >= _MEASURABLE:
+        level = float(noise_level(signals.flatten(0, 1), size).median())
+        noise = 0.5 * level * universal_penalty(found[0].numel())
+    return min(max(noise, ratio * largest), 0.5 * largest)
 
 
 def window_energies(values: Tensor, window: tuple[int, ...]) -> Tensor:
