@@ -42,6 +42,9 @@ TABLES = {
     ),
     "races.deconvolution": ("deconvolution_races", ["| signal | p | theta | loss |", "| kernel | codes |"]),
     "races.convolutional": ("convolutional_races", ["| solver | objective | CPU s |", "| problem | iteration, ms |"]),
+    "races.completion": ("completion", ["| problem | method | error | CPU s |", "| observations | columns | layers |"]),
+    "races.adapters": ("adapters", ["| method | trained numbers | rate | accuracy |"]),
+    "races.spikes": ("spikes", ["| waveforms | noise | method | F1 |"]),
     "races.denoising": ("denoising", ["| image | noise | method | PSNR (dB) | SSIM | CPU (s) |"]),
     "races.ufm_solvers": ("ufm_races", ["| problem | solver | value | gap | seconds |", "| pymanopt, autodiff |"]),
     "races.measuring_tools": (

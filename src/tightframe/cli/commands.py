@@ -7,9 +7,12 @@ import sys
 
 from tightframe.cli.options import CompareOptions, ListOptions, ReportOptions, RunOptions
 from tightframe.core.errors import InputError
+from tightframe.jobs.complete_options import CompleteOptions
+from tightframe.jobs.deconvolve_options import DeconvolveOptions
 from tightframe.jobs.finetune_options import FinetuneOptions
 from tightframe.jobs.options import CertifyOptions, MeasureOptions, ScoreOptions, SweepOptions, TrainOptions
 from tightframe.jobs.restore_options import DenoiseOptions, InpaintOptions
+from tightframe.jobs.sort_options import SortOptions
 
 
 def execute(options: object) -> None:
@@ -111,6 +114,34 @@ def _restored(record, options: DenoiseOptions | InpaintOptions) -> None:
     _report([record], options.out / "report.html")
 
 
+def _sort(options: SortOptions) -> None:
+    from tightframe.jobs.sort import sort_file
+    from tightframe.report.tables import text_table
+
+    record = sort_file(options).record
+    _say(f"{text_table(record.tables['units'])}\n\n{record.answer}")
+    _report([record], options.out / "report.html")
+
+
+def _deconvolve(options: DeconvolveOptions) -> None:
+    from tightframe.jobs.deconvolve import deconvolve
+    from tightframe.report.tables import text_table
+
+    record = deconvolve(options)
+    shown = [record.tables[name] for name in ("kernels", "defects") if name in record.tables]
+    _say("\n\n".join([*map(text_table, shown), record.answer]))
+    _report([record], options.out / "report.html")
+
+
+def _complete(options: CompleteOptions) -> None:
+    from tightframe.jobs.complete import complete
+    from tightframe.report.tables import text_table
+
+    record = complete(options)
+    _say(f"{text_table(record.tables['summary'])}\n\n{record.answer}")
+    _report([record], options.out / "report.html")
+
+
 def _run(options: RunOptions) -> None:
     from tightframe.experiments import catalog
     from tightframe.experiments.base import Place
@@ -201,6 +232,9 @@ _ACTIONS = {
     FinetuneOptions: _finetune,
     DenoiseOptions: _denoise,
     InpaintOptions: _inpaint,
+    SortOptions: _sort,
+    DeconvolveOptions: _deconvolve,
+    CompleteOptions: _complete,
     RunOptions: _run,
     ReportOptions: _report_runs,
     CompareOptions: _compare,

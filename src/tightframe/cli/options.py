@@ -8,9 +8,12 @@ from typing import Annotated
 
 import tyro
 
+from tightframe.jobs.complete_options import CompleteOptions
+from tightframe.jobs.deconvolve_options import DeconvolveOptions
 from tightframe.jobs.finetune_options import FinetuneOptions
 from tightframe.jobs.options import CertifyOptions, MeasureOptions, ScoreOptions, SweepOptions, TrainOptions
 from tightframe.jobs.restore_options import DenoiseOptions, InpaintOptions
+from tightframe.jobs.sort_options import SortOptions
 
 Runs = Annotated[tuple[Path, ...], tyro.conf.Positional]
 
@@ -82,6 +85,9 @@ COMMANDS = {
     "finetune": FinetuneOptions,
     "denoise": DenoiseOptions,
     "inpaint": InpaintOptions,
+    "sort": SortOptions,
+    "deconvolve": DeconvolveOptions,
+    "complete": CompleteOptions,
     "run": RunOptions,
     "report": ReportOptions,
     "compare": CompareOptions,

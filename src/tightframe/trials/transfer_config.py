@@ -117,8 +117,8 @@ class TransferConfig:
     def epochs_for(self, samples: int) -> int:
         """Epochs over so many training samples.
 
-        >>> TransferConfig().epochs_for(50_000), TransferConfig().epochs_for(50), TransferConfig(epochs=3).epochs_for(50)
-        (20, 500, 3)
+        >>> [TransferConfig().epochs_for(n) for n in (50_000, 50)], TransferConfig(epochs=3).epochs_for(50)
+        ([20, 500], 3)
         """
         if self.epochs is not None:
             return self.epochs
