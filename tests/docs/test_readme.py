@@ -17,7 +17,14 @@ from tightframe.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-_DOCS = ("unconstrained_features.md", "training_levers.md", "transfer.md", "deep_linear.md", "dictionaries.md")
+_DOCS = (
+    "unconstrained_features.md",
+    "training_levers.md",
+    "transfer.md",
+    "deep_linear.md",
+    "dictionaries.md",
+    "tangent_kernel.md",
+)
 PAGES = [README, *(ROOT / "docs" / name for name in _DOCS)]
 FENCE = re.compile(r"^(?P<mark><!-- not run -->\n+)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -165,6 +165,16 @@ def test_a_wide_window_finds_what_a_narrow_one_cuts(seed):
     assert float(match_kernels(narrow.kernels, kernels).errors) > 0.2
 
 
+def test_a_start_that_no_event_would_use_begins_with_the_other_sign():
+    signals = torch.zeros(1, 1, 60, dtype=torch.float64)
+    signals[0, 0, [5, 20, 41]] = 1.0
+    signals[0, 0, [6, 21, 42]] = 0.5
+    wrong = torch.tensor([[[-1.0, -0.1]]], dtype=torch.float64)
+    found = bilinear_lasso(signals, wrong, alpha=0.05, positive=True)
+    assert torch.allclose(found.kernels[0, 0], torch.tensor([1.0, 0.5]).double() / 1.25**0.5, atol=1e-2)
+    assert (found.maps > 0).sum() == 3
+
+
 @pytest.mark.parametrize("boundary", BORDERS)
 def test_several_kernels_in_images_are_recovered(boundary):
     signals, kernels, _ = made((64, 60), (6, 5), count=3, density=0.006, boundary=boundary)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 
+import torch
 from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Outcome, Solution, Status, Trace
-from tightframe.dictionary.convolution import Boundary, Method, checked_operator
+from tightframe.dictionary.convolution import Boundary, Convolution, Method, checked_operator
 from tightframe.dictionary.descent import Descent, unit_kernels
 
 # Homotopy: the penalty begins at this share of the one that admits no activation, and falls by this factor whenever
@@ -56,7 +57,8 @@ def bilinear_lasso(
 
     Args:
         signals: y, real and finite, on any device.
-        kernels: Where to begin; normalised first.
+        kernels: Where to begin; normalised first. With `positive` and no `maps`, those that no activation at `alpha`
+            would use as they are begin with the other sign.
         alpha: lambda > 0, in the units of the signals.
         maps: Where to begin; zero by default.
         boundary: "circular", "zero" or "valid", as `Convolution` says.
@@ -90,7 +92,9 @@ def bilinear_lasso(
     check_count(max_iterations, "max_iterations")
     check_count(reweightings, "reweightings", least=0)
     operator = checked_operator(signals, kernels, boundary=boundary, method=method)
-    maps = signals.new_zeros((len(signals), len(kernels), *operator.map_shape)) if maps is None else maps
+    if maps is None:
+        maps = signals.new_zeros((len(signals), len(kernels), *operator.map_shape))
+        kernels = _usable(operator, signals, kernels, alpha, bias=bias) if positive else kernels
     _check_maps(maps, (len(signals), len(kernels), *operator.map_shape))
     descent = Descent(
         operator,
@@ -111,6 +115,14 @@ def bilinear_lasso(
         descent.reweight(sparsity_weights(descent.maps, _HALVED * alpha))
         outcome = run.solve(homotopy=False)
     return run.solution(outcome, descent.biases(signals))
+
+
+def _usable(operator: Convolution, signals: Tensor, kernels: Tensor, alpha: float, *, bias: bool) -> Tensor:
+    """The kernels, with the other sign where only so a non-negative map would use them."""
+    signals = signals - signals.flatten(2).mean(2).view(*signals.shape[:2], *[1] * (signals.ndim - 2)) * bias
+    along = operator.correlate_kernels(unit_kernels(kernels), signals).transpose(0, 1).flatten(1)
+    turned = (along.amax(1) <= alpha) & (-along.amin(1) > alpha)
+    return torch.where(turned.view(-1, *[1] * (kernels.ndim - 1)), -kernels, kernels)
 
 
 def sparsity_weights(maps: Tensor, scale: float) -> Tensor:
