@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -61,19 +63,12 @@ def lifted_bilinear_lasso(
     wide_boundary: Boundary = "zero" if boundary == "valid" else boundary
     source = Convolution(signals.shape[2:], wide.shape[2:], boundary=wide_boundary, **settings)
     target = Convolution(signals.shape[2:], size, boundary=boundary, **settings)
+    solve = partial(bilinear_lasso, signals, alpha=alpha, **options)
+    search = partial(solve, boundary=wide_boundary, tolerance=max(_ROUGH, tolerance))
     traces, maps, spent = [], None, 0
     for turn in range(_TURNS):
-        found = bilinear_lasso(
-            signals,
-            wide,
-            maps=maps,
-            alpha=alpha,
-            boundary=wide_boundary,
-            homotopy=homotopy and turn == 0,
-            tolerance=max(_ROUGH, tolerance),
-            max_iterations=max(1, max_iterations - spent),
-            **options,
-        )
+        most = max(1, max_iterations - spent)
+        found = search(wide, maps=maps, homotopy=homotopy and turn == 0, max_iterations=most)
         traces.append(found.trace)
         spent += found.trace["step"][-1]
         if found.status.outcome == "diverged":
@@ -84,31 +79,19 @@ def lifted_bilinear_lasso(
             break
     renewed = renewed_spread(wide, maps, signals, size, operator=source) if spent < max_iterations else None
     if renewed is not None:
-        trial = bilinear_lasso(
-            signals,
-            renewed[0],
-            maps=renewed[1],
-            alpha=alpha,
-            boundary=wide_boundary,
-            tolerance=max(_ROUGH, tolerance),
-            max_iterations=max(1, max_iterations - spent),
-            **options,
-        )
+        trial = search(renewed[0], maps=renewed[1], max_iterations=max(1, max_iterations - spent))
         traces.append(trial.trace)
         spent += trial.trace["step"][-1]
         if trial.objective < found.objective:
             wide, maps, _ = recentred(trial.kernels, trial.maps, size, operator=source)
     kernels, maps = cropped(wide, maps, source=source, target=target)
-    refit = bilinear_lasso(
-        signals,
+    refit = solve(
         kernels,
         maps=maps,
-        alpha=alpha,
         boundary=boundary,
         reweightings=reweightings,
         tolerance=tolerance,
         max_iterations=max(1, max_iterations - spent),
-        **options,
     )
     trace = _joined([(trace, wide[0, 0].numel()) for trace in traces], (refit.trace, kernels[0, 0].numel()))
     return Solution(refit.status, refit.objective, refit.variables, trace)
