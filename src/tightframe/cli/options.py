@@ -48,12 +48,12 @@ class ReportOptions:
     Args:
         runs: Run directories, record.json files, or directories of runs.
         output: The page to write; its figures are saved beside it as SVG and PDF.
-        title: Heading of the page.
+        title: Heading of the page; by default that of the only run.
     """
 
     runs: Runs
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html")
-    title: str = "Neural collapse report"
+    title: str | None = None
 
 
 @dataclass(frozen=True)

@@ -63,14 +63,14 @@ class Listing:
         return self.size <= 20 or any(cell.startswith("data:image/") for cell in self.rows[0])
 
 
-def render(records: Sequence[Record], *, title: str = "Neural collapse report") -> str:
+def render(records: Sequence[Record], *, title: str | None = None) -> str:
     """The page as HTML text.
 
     A panel that cannot be drawn shows why in its own place; the rest of the page is not lost.
 
     Args:
         records: What to show, in this order.
-        title: Heading of the page.
+        title: Heading of the page; by default that of the only record, or the project's name.
 
     Raises:
         InputError: There is no record.
@@ -96,7 +96,7 @@ def render(records: Sequence[Record], *, title: str = "Neural collapse report") 
     names = ["motion.js", "page.js"] if moving else ["page.js"]
     scripts = [_vega(), *map(_template, names)] if first > 1 else []
     return page.get_template("page.html.j2").render(
-        title=title,
+        title=title or (records[0].title if len(records) == 1 else "tightframe report"),
         sections=sections,
         claims=tables.claims(records),
         counts=tables.counts(records),
@@ -108,14 +108,14 @@ def render(records: Sequence[Record], *, title: str = "Neural collapse report") 
 
 
 def write(
-    records: Sequence[Record], path: str | Path, *, title: str = "Neural collapse report", figures: bool = True
+    records: Sequence[Record], path: str | Path, *, title: str | None = None, figures: bool = True
 ) -> Path:
     """Write the page to `path`, whole or not at all, and its figures as SVG and PDF into `<stem>_figures` beside it.
 
     Args:
         records: What to show, in this order.
         path: File to write; missing folders are made.
-        title: Heading of the page.
+        title: Heading of the page, as for `render`.
         figures: Whether to save the figures too.
 
     Returns:
