@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
+from tightframe.dictionary import short_and_sparse
 from tightframe.dictionary.deconvolution import ShortAndSparseDeconvolution
 from tightframe.dictionary.half_steps import HalfSteps, box_energy
 from tightframe.dictionary.restarts import evidence, starting_kernels
@@ -208,6 +209,26 @@ def test_images():
     assert _error(found.kernel, kernel) < 0.02
     assert found.status.converged
     assert abs(int(found.activations.count_nonzero()) - int(codes.count_nonzero())) <= 3
+
+
+def test_of_much_data_the_starts_compete_on_a_part_only(monkeypatch):
+    kernel = _unit(_randn(9, 9, seed=5))
+    _, signals = _problem(kernel, (80, 90), 0.01)
+    whole = deconvolve_short(signals, (9, 9))
+    monkeypatch.setattr(short_and_sparse, "_LEARNED", 2500)
+    sizes, descended = [], short_and_sparse.descended
+    monkeypatch.setattr(
+        short_and_sparse,
+        "descended",
+        lambda problem, *rest, **options: sizes.append(problem.signals.numel()) or descended(problem, *rest, **options),
+    )
+    found = deconvolve_short(signals, (9, 9))
+    assert max(sizes[:-1]) <= 2600
+    assert sizes[-1] == 7200
+    assert _error(found.kernel, kernel) <= 1.1 * _error(whole.kernel, kernel)
+    # Of many signals those that vary most; kernels as long as the signals leave nothing to choose.
+    assert short_and_sparse._part(torch.ones(10, 1000) * torch.arange(10.0)[:, None], (20,)).shape == (2, 1000)
+    assert short_and_sparse._part(torch.ones(1, 9000), (4000,)) is None
 
 
 def test_signals_cut_from_longer_ones():

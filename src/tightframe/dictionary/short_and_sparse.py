@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
+from operator import add
 from typing import Literal
 
 import torch
@@ -21,6 +23,8 @@ from tightframe.dictionary.transients import transient_kernel
 
 # Distance of kernels from two starts under which they are the same.
 _AGREED = 0.05
+# Samples on which the starts compete.
+_LEARNED = 2**18
 
 
 def deconvolve_short(
@@ -59,6 +63,9 @@ def deconvolve_short(
     places where the noise does not let one tell which it was (smooth kernels, weak events): sums over neighbours are
     then what the data say. Rough kernels and strong events keep single places.
 
+    Of signals of more than a quarter of a million samples, the starts compete on the part of that size where most
+    happens; the kernel of the best then goes on with the whole.
+
     Args:
         signals: (n, *shape), float32 or float64, all of the same kernel.
         kernel_size: Of the kernel, by axis; an int is the length in time.
@@ -92,7 +99,14 @@ def deconvolve_short(
     problem = ScaledSignals.of(signals, size, alpha, positive, boundary, bias)
     trace, began = Trace(), time.perf_counter()
     best: Descent | None = None
-    for number, (kernel, whole) in enumerate(_starts(problem, n_starts, seed)):
+    part, starts = _part(signals, size), _starts(problem, n_starts, seed)
+    if part is not None:
+        settings = {"alpha": alpha, "positive": positive, "boundary": boundary, "bias": bias}
+        learned = deconvolve_short(
+            part, kernel_size, reweightings=reweightings, n_starts=n_starts, seed=seed, **settings
+        )
+        starts = iter([(learned.kernel, True)])
+    for number, (kernel, whole) in enumerate(starts):
         found = descended(problem, kernel, reweightings, whole=whole)
         trace.record(number, {**found.found.__dict__, "seconds": time.perf_counter() - began})
         agreed = best is not None and _apart(best.state.kernel, found.state.kernel) < _AGREED
@@ -104,6 +118,24 @@ def deconvolve_short(
         best = best if best.found.explained else deepened(problem, best)
         spread(problem, best)
     return _solution(problem, best, trace)
+
+
+def _part(signals: Tensor, size: tuple[int, ...]) -> Tensor | None:
+    """About `_LEARNED` samples of the signals that vary most, whole or cut; None where there are no more."""
+    total = signals.numel()
+    if total <= 1.25 * _LEARNED:
+        return None
+    most = max(1, _LEARNED // signals[0].numel())
+    if most < len(signals):
+        signals = signals[signals.flatten(1).var(1).topk(most).indices]
+    shape = signals.shape[1:]
+    share = (_LEARNED / signals.numel()) ** (1 / len(shape))
+    lengths = [min(side, max(4 * k, round(share * side))) for k, side in zip(size, shape, strict=True)]
+    places = product(*({0, (side - n) // 2, side - n} for side, n in zip(shape, lengths, strict=True)))
+    cuts = [(slice(None), *map(slice, at, map(add, at, lengths))) for at in places]
+    part = max((signals[cut] for cut in cuts), key=lambda cut: float(cut.var()))
+    # Kernels nearly as long as the signals leave nothing to cut.
+    return part if part.numel() < total else None
 
 
 def _starts(problem: ScaledSignals, count: int, seed: int) -> Iterator[tuple[Tensor, bool]]:

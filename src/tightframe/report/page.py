@@ -107,9 +107,7 @@ def render(records: Sequence[Record], *, title: str | None = None) -> str:
     )
 
 
-def write(
-    records: Sequence[Record], path: str | Path, *, title: str | None = None, figures: bool = True
-) -> Path:
+def write(records: Sequence[Record], path: str | Path, *, title: str | None = None, figures: bool = True) -> Path:
     """Write the page to `path`, whole or not at all, and its figures as SVG and PDF into `<stem>_figures` beside it.
 
     Args:
