@@ -17,12 +17,12 @@ from torch import Tensor
 from tightframe.core.errors import MissingDependencyError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.bilinear import bilinear_lasso
-from tightframe.dictionary.convolution import Convolution
-from tightframe.dictionary.convolutional import ConvolutionalDictionaryLearning
-from tightframe.dictionary.descent import Descent, unit_kernels
-from tightframe.dictionary.shifts import match_kernels
-from tightframe.dictionary.starts import random_kernels
+from tightframe.dictionary.convolutional.bilinear import bilinear_lasso
+from tightframe.dictionary.convolutional.convolution import Convolution
+from tightframe.dictionary.convolutional.convolutional import ConvolutionalDictionaryLearning
+from tightframe.dictionary.convolutional.descent import Descent, unit_kernels
+from tightframe.dictionary.convolutional.shifts import match_kernels
+from tightframe.dictionary.convolutional.starts import random_kernels
 
 ALPHA = 0.02
 # The image of this race, where TIGHTFRAME_DATA has it, and the penalty used for it.

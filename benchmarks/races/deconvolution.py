@@ -16,8 +16,8 @@ from torch import Tensor
 from tightframe.core.errors import MissingDependencyError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.multichannel import deconvolve_channels
-from tightframe.dictionary.short_and_sparse import deconvolve_short
+from tightframe.dictionary.blind.multichannel import deconvolve_channels
+from tightframe.dictionary.blind.short_and_sparse import deconvolve_short
 
 EXACT = 1e-6
 

@@ -14,9 +14,9 @@ from benchmarks.measuring import Report, arguments, cpu_seconds
 from torch import Tensor
 
 from tightframe.core.rng import generator
-from tightframe.dictionary.fidelity import psnr, ssim
-from tightframe.dictionary.patches import patch_average, patch_rows, remove_means
-from tightframe.dictionary.restoration import denoise
+from tightframe.dictionary.images.fidelity import psnr, ssim
+from tightframe.dictionary.images.patches import patch_average, patch_rows, remove_means
+from tightframe.dictionary.images.restoration import denoise
 from tightframe.experiments.image_restoration import picture
 from tightframe.experiments.standard_denoisers import denoised_by
 

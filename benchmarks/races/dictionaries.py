@@ -14,10 +14,10 @@ from torch import Tensor
 
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.l4 import L4DictionaryLearning
-from tightframe.dictionary.overcomplete import one_column
-from tightframe.dictionary.precondition import second_moment, whitening
-from tightframe.dictionary.recovery import l4_score, nearest_atom_gaps, recovery
+from tightframe.dictionary.linear.l4 import L4DictionaryLearning
+from tightframe.dictionary.linear.overcomplete import one_column
+from tightframe.dictionary.linear.precondition import second_moment, whitening
+from tightframe.dictionary.linear.recovery import l4_score, nearest_atom_gaps, recovery
 from tightframe.geometry.frames import haar_columns, unit_norm_tight_frame
 from tightframe.optimize.power import matching_stretching_projection, power_gradient
 

@@ -16,8 +16,8 @@ from benchmarks.measuring import Report, arguments, cpu_seconds
 
 from tightframe.data.recordings import Recording
 from tightframe.data.spikes import Spikes
-from tightframe.dictionary.sorting import sort_spikes
-from tightframe.dictionary.sorting_scores import match_spikes
+from tightframe.dictionary.spikes.sorting import sort_spikes
+from tightframe.dictionary.spikes.sorting_scores import match_spikes
 from tightframe.experiments.spike_sorting import Case, Condition, Config, simulated
 from tightframe.experiments.threshold_sorter import threshold_sorting
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from tightframe.core.rng import generator
-from tightframe.nn.rate_reduction import MCR2Loss, unit_rows
+from tightframe.nn.rate.rate_reduction import MCR2Loss, unit_rows
 
 EPS2 = 0.5
 # The loop is timed on so many classes, and counted K times over that.

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, mse_loss, normalize, one_hot
 
 from tightframe.core.rng import generator
 from tightframe.nn.networks import resnet18
-from tightframe.nn.sop import SOPLoss
+from tightframe.nn.sop.sop import SOPLoss
 
 SHARE_BAR, FORM_BAR = 0.03, 5
 RATE = 1.0

@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from tightframe.core.rng import generator
 from tightframe.data.images import ArrayDataset
 from tightframe.features.trunk import TrunkFeatures, cached_trunk
-from tightframe.nn.fine_tuning import tune
 from tightframe.nn.networks import resnet18
-from tightframe.nn.tuning import Tuning
+from tightframe.nn.tuning.fine_tuning import tune
+from tightframe.nn.tuning.tuning import Tuning
 from tightframe.training.batches import epoch_batches
 
 BAR = 1.3

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tightframe.core.rng import generator
-from tightframe.dictionary.fidelity import psnr
-from tightframe.dictionary.restoration import denoise
+from tightframe.dictionary.images.fidelity import psnr
+from tightframe.dictionary.images.restoration import denoise
 from tightframe.experiments import catalog, image_restoration, standard_denoisers
 from tightframe.experiments.image_restoration import Config, picture
 from tightframe.report import page

@@ -11,7 +11,7 @@ import pytest
 from tightframe.core.errors import InputError
 from tightframe.data.superpositions import SuperpositionTruth
 from tightframe.data.topographs import ring_kernels
-from tightframe.dictionary.defects import find_defects
+from tightframe.dictionary.images.defects import find_defects
 from tightframe.experiments import catalog, microscopy, surface_labels
 from tightframe.experiments.microscopy import Config, against_truth
 from tightframe.experiments.surface_labels import METHODS, THRESHOLDS, Scored, blobs, held_out, thresholds

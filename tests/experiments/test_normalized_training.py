@@ -14,7 +14,7 @@ from tightframe.data.source import load
 from tightframe.experiments import normalized_training as study
 from tightframe.experiments import sphere_runs
 from tightframe.experiments.sphere_runs import ARMS, LAST, SPHERES, WEIGHTS, Config, initial, reached, task, turned
-from tightframe.nn.normalized import NormalizedHead
+from tightframe.nn.heads.normalized import NormalizedHead
 from tightframe.report import page
 from tightframe.runs.record import Record
 from tightframe.ufm.normalized_optima import proven_temperature

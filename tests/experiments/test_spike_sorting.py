@@ -11,7 +11,7 @@ from tightframe.core.errors import InputError
 from tightframe.data.recordings import Recording, locust_recording
 from tightframe.data.spike_trains import spike_recording
 from tightframe.data.waveforms import analytic_templates
-from tightframe.dictionary.sorting_scores import match_spikes
+from tightframe.dictionary.spikes.sorting_scores import match_spikes
 from tightframe.experiments import catalog, spike_sorting
 from tightframe.experiments.base import Place
 from tightframe.experiments.spike_sorting import BASE, BASE_TOLD, OURS, Case, Condition, Config, investigate, templates

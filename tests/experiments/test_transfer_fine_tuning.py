@@ -17,7 +17,7 @@ from tightframe.experiments.image_tasks import ImageTask, read_task
 from tightframe.experiments.parameter_shares import resnet50, share_claims, vit_base
 from tightframe.experiments.pretraining import Recipe, pretrained
 from tightframe.experiments.published import tuned_backbones
-from tightframe.nn.fine_tuning import tune
+from tightframe.nn.tuning.fine_tuning import tune
 from tightframe.report import page
 from tightframe.runs.record import Record
 from tightframe.training.config import TrainConfig

@@ -13,7 +13,7 @@ from tightframe.cli.main import main
 from tightframe.data.calcium import calcium_trace
 from tightframe.data.superpositions import superposition
 from tightframe.data.topographs import ring_kernels
-from tightframe.dictionary.deconvolution import ShortAndSparseDeconvolution
+from tightframe.dictionary.blind.deconvolution import ShortAndSparseDeconvolution
 from tightframe.jobs.deconvolve import read_signals_from
 from tightframe.runs.record import Record
 

@@ -14,8 +14,8 @@ from tightframe.cli.main import main
 from tightframe.data.source import load
 from tightframe.jobs.finetune import finetune
 from tightframe.jobs.finetune_options import FinetuneOptions
-from tightframe.nn.backbones import backbone
-from tightframe.nn.fine_tuning import load_delta
+from tightframe.nn.backbones.backbones import backbone
+from tightframe.nn.tuning.fine_tuning import load_delta
 from tightframe.runs.record import Record
 
 FACTORIES = """

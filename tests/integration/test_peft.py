@@ -14,8 +14,8 @@ from peft import PeftModel, get_peft_model  # noqa: E402
 
 from tightframe.core.errors import InputError  # noqa: E402
 from tightframe.integrations.peft import SkipTuningConfig  # noqa: E402
-from tightframe.nn.fine_tuning import tune  # noqa: E402
 from tightframe.nn.networks import resnet18  # noqa: E402
+from tightframe.nn.tuning.fine_tuning import tune  # noqa: E402
 
 BLOCKS = {"vit": "vit.layers.1", "resnet": "layer3.0"}
 

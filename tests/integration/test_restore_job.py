@@ -13,9 +13,9 @@ from sklearn.datasets import load_sample_image
 from door import refused
 from tightframe.cli.main import main
 from tightframe.core.rng import generator
-from tightframe.dictionary.fidelity import psnr
-from tightframe.dictionary.inpainting import inpaint
-from tightframe.dictionary.restoration import denoise
+from tightframe.dictionary.images.fidelity import psnr
+from tightframe.dictionary.images.inpainting import inpaint
+from tightframe.dictionary.images.restoration import denoise
 from tightframe.jobs.restore_report import mosaic
 from tightframe.runs.record import Record
 

@@ -17,7 +17,7 @@ from tightframe.data.source import load
 from tightframe.jobs.candidates import restandardised
 from tightframe.jobs.options import ScoreOptions
 from tightframe.jobs.score import score
-from tightframe.nn.backbones import backbone
+from tightframe.nn.backbones.backbones import backbone
 from tightframe.runs.record import Record
 
 FACTORIES = """

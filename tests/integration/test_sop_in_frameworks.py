@@ -16,7 +16,7 @@ from tightframe.core.rng import generator
 from tightframe.data.digits import digits
 from tightframe.data.indexed import IndexedDataset
 from tightframe.data.noise import flipped
-from tightframe.nn.sop import SOPLoss
+from tightframe.nn.sop.sop import SOPLoss
 
 SAMPLES, EPOCHS = 600, 12
 OPTIONS = {"rate": 1.0, "init": 1e-4}

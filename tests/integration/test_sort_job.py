@@ -15,7 +15,7 @@ from tightframe.core.errors import InputError
 from tightframe.data.spike_trains import spike_recording
 from tightframe.data.spikes import read_spikes
 from tightframe.data.waveforms import analytic_templates
-from tightframe.dictionary.sorting_scores import match_spikes
+from tightframe.dictionary.spikes.sorting_scores import match_spikes
 from tightframe.jobs.sort import sort_recording
 from tightframe.jobs.sort_options import SortOptions
 from tightframe.runs.record import Record

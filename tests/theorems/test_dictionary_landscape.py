@@ -9,10 +9,10 @@ import torch
 
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.landscape import expected_fourth_power, power_constants, sphere_critical_points
-from tightframe.dictionary.overcomplete import one_column
-from tightframe.dictionary.precondition import preconditioner, tightness_deviation
-from tightframe.dictionary.recovery import nearest_atom_gaps
+from tightframe.dictionary.linear.landscape import expected_fourth_power, power_constants, sphere_critical_points
+from tightframe.dictionary.linear.overcomplete import one_column
+from tightframe.dictionary.linear.precondition import preconditioner, tightness_deviation
+from tightframe.dictionary.linear.recovery import nearest_atom_gaps
 from tightframe.geometry.coherence import coherence
 from tightframe.geometry.frames import haar_columns, unit_norm_tight_frame
 from tightframe.optimize.power import power_gradient, sphere_power

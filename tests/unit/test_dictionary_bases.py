@@ -11,7 +11,7 @@ from scipy.fft import dctn
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.dictionary.bases import choose_basis, cosine_basis, learn_bases, split_basis
+from tightframe.dictionary.images.bases import choose_basis, cosine_basis, learn_bases, split_basis
 
 
 def rotation(d, seed):

@@ -11,12 +11,18 @@ import torch
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.bilinear import bilinear_lasso, sparsity_weights
-from tightframe.dictionary.convolution import Convolution
-from tightframe.dictionary.descent import Descent, unit_kernels
-from tightframe.dictionary.lifting import cropped, lifted, lifted_bilinear_lasso, recentred, renewed_spread
-from tightframe.dictionary.shifts import match_kernels
-from tightframe.dictionary.starts import data_windows, random_kernels
+from tightframe.dictionary.convolutional.bilinear import bilinear_lasso, sparsity_weights
+from tightframe.dictionary.convolutional.convolution import Convolution
+from tightframe.dictionary.convolutional.descent import Descent, unit_kernels
+from tightframe.dictionary.convolutional.lifting import (
+    cropped,
+    lifted,
+    lifted_bilinear_lasso,
+    recentred,
+    renewed_spread,
+)
+from tightframe.dictionary.convolutional.shifts import match_kernels
+from tightframe.dictionary.convolutional.starts import data_windows, random_kernels
 
 BORDERS = ["circular", "zero", "valid"]
 

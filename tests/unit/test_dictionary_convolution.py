@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.dictionary.convolution import Convolution, moved_maps
+from tightframe.dictionary.convolutional.convolution import Convolution, moved_maps
 
 SIZES = [((9,), (4,)), ((10,), (1,)), ((5,), (5,)), ((7, 6), (3, 2)), ((6, 7), (2, 3)), ((4, 5, 6), (2, 3, 2))]
 BORDERS = ["circular", "zero", "valid"]

@@ -13,12 +13,12 @@ from sklearn.utils.estimator_checks import check_estimator
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.convolution import Convolution
-from tightframe.dictionary.convolutional import ConvolutionalDictionaryLearning
-from tightframe.dictionary.descent import unit_kernels
-from tightframe.dictionary.online import KernelStatistics, lag_correlations, pieces
-from tightframe.dictionary.shifts import match_kernels
-from tightframe.dictionary.starts import data_windows, first_kernels, window_energies
+from tightframe.dictionary.convolutional.convolution import Convolution
+from tightframe.dictionary.convolutional.convolutional import ConvolutionalDictionaryLearning
+from tightframe.dictionary.convolutional.descent import unit_kernels
+from tightframe.dictionary.convolutional.online import KernelStatistics, lag_correlations, pieces
+from tightframe.dictionary.convolutional.shifts import match_kernels
+from tightframe.dictionary.convolutional.starts import data_windows, first_kernels, window_energies
 
 BORDERS = ["circular", "zero", "valid"]
 

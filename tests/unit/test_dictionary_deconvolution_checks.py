@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
-from tightframe.dictionary.deconvolution import MultichannelBlindDeconvolution, ShortAndSparseDeconvolution
+from tightframe.dictionary.blind.deconvolution import MultichannelBlindDeconvolution, ShortAndSparseDeconvolution
 
 _WORDS = "the message has this library's words"
 _REASONS = {

@@ -11,8 +11,8 @@ from scipy.stats import norm
 
 from tightframe.core.errors import InputError
 from tightframe.data.levelling import levelled
-from tightframe.dictionary.background import likely_background, structured_level, without_background
-from tightframe.dictionary.defects import find_defects
+from tightframe.dictionary.images.background import likely_background, structured_level, without_background
+from tightframe.dictionary.images.defects import find_defects
 
 SOURCE = np.random.default_rng(0)
 KERNELS = SOURCE.standard_normal((2, 4, 5))

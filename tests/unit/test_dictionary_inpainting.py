@@ -11,8 +11,8 @@ from sklearn.datasets import load_sample_image
 
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
-from tightframe.dictionary.fidelity import psnr
-from tightframe.dictionary.inpainting import inpaint
+from tightframe.dictionary.images.fidelity import psnr
+from tightframe.dictionary.images.inpainting import inpaint
 
 QUICK = {"patch_size": 8, "rounds": 1, "samples": 2000, "steps": 5}
 

@@ -16,8 +16,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.l4 import L4DictionaryLearning
-from tightframe.dictionary.recovery import l4_score, recovery
+from tightframe.dictionary.linear.l4 import L4DictionaryLearning
+from tightframe.dictionary.linear.recovery import l4_score, recovery
 from tightframe.geometry.frames import haar_columns, unit_norm_tight_frame
 
 

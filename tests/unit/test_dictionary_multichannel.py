@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.deconvolution import MultichannelBlindDeconvolution
-from tightframe.dictionary.multichannel import _Channels, deconvolve_channels
+from tightframe.dictionary.blind.deconvolution import MultichannelBlindDeconvolution
+from tightframe.dictionary.blind.multichannel import _Channels, deconvolve_channels
 
 
 def _circular(kernel, codes):

@@ -10,7 +10,7 @@ import torch
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.noise import noise_level, significant_level, universal_penalty
+from tightframe.dictionary.blind.noise import noise_level, significant_level, universal_penalty
 
 
 def _noise(*shape, seed=0):

@@ -8,9 +8,9 @@ import torch
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.cumulant import FourthCumulant, alternating_least_squares
-from tightframe.dictionary.overcomplete import all_columns, distinct, one_column
-from tightframe.dictionary.recovery import nearest_atom_gaps, recovery
+from tightframe.dictionary.linear.cumulant import FourthCumulant, alternating_least_squares
+from tightframe.dictionary.linear.overcomplete import all_columns, distinct, one_column
+from tightframe.dictionary.linear.recovery import nearest_atom_gaps, recovery
 from tightframe.geometry.frames import unit_norm_tight_frame
 
 

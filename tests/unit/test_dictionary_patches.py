@@ -8,8 +8,8 @@ import torch
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.dictionary import patches
-from tightframe.dictionary.patches import (
+from tightframe.dictionary.images import patches
+from tightframe.dictionary.images.patches import (
     filter_patches,
     patch_average,
     patch_rows,

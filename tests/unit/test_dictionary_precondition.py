@@ -8,7 +8,7 @@ import torch
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.precondition import preconditioner, second_moment, tightness_deviation, whitening
+from tightframe.dictionary.linear.precondition import preconditioner, second_moment, tightness_deviation, whitening
 from tightframe.geometry.frames import unit_norm_tight_frame
 
 
@@ -30,7 +30,7 @@ def test_whitened_rows_are_uncorrelated_and_directions_lead_back_to_atoms():
 def test_the_moment_is_float64_whatever_the_rows_and_in_blocks(monkeypatch):
     rows = torch.randn(101, 4, generator=generator(1))
     expected = rows.double().T @ rows.double() / 101
-    monkeypatch.setattr("tightframe.dictionary.precondition._BLOCK", 40)
+    monkeypatch.setattr("tightframe.dictionary.linear.precondition._BLOCK", 40)
     assert torch.allclose(second_moment(rows), expected, rtol=1e-14, atol=1e-15)
 
 

@@ -10,8 +10,8 @@ import torch
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.landscape import expected_fourth_power, power_constants, sphere_critical_points
-from tightframe.dictionary.recovery import l4_score, nearest_atom_gaps, recovery
+from tightframe.dictionary.linear.landscape import expected_fourth_power, power_constants, sphere_critical_points
+from tightframe.dictionary.linear.recovery import l4_score, nearest_atom_gaps, recovery
 from tightframe.geometry.frames import haar_columns, unit_norm_tight_frame
 
 

@@ -8,10 +8,10 @@ import torch
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.coding import coded_refinement, debiased_codes, lasso_codes
-from tightframe.dictionary.precondition import second_moment, whitening
-from tightframe.dictionary.recovery import recovery
-from tightframe.dictionary.refinement import code_noise, projected_thresholding, thresholded_power
+from tightframe.dictionary.linear.coding import coded_refinement, debiased_codes, lasso_codes
+from tightframe.dictionary.linear.precondition import second_moment, whitening
+from tightframe.dictionary.linear.recovery import recovery
+from tightframe.dictionary.linear.refinement import code_noise, projected_thresholding, thresholded_power
 from tightframe.geometry.frames import haar_columns, unit_norm_tight_frame
 
 

@@ -12,9 +12,9 @@ from sklearn.datasets import load_sample_image
 
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
-from tightframe.dictionary.bases import cosine_basis
-from tightframe.dictionary.fidelity import psnr, ssim
-from tightframe.dictionary.restoration import denoise
+from tightframe.dictionary.images.bases import cosine_basis
+from tightframe.dictionary.images.fidelity import psnr, ssim
+from tightframe.dictionary.images.restoration import denoise
 
 SIGMA = 25.0
 QUICK = {"samples": 3000, "steps": 8}

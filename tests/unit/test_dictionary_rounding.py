@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.rounding import l1_certificate, l1_rounding
+from tightframe.dictionary.blind.rounding import l1_certificate, l1_rounding
 
 
 def _problem(rows=120, columns=8, density=0.2, seed=0):

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
-from tightframe.dictionary.shifts import aligned_kernels, match_kernels
+from tightframe.dictionary.convolutional.shifts import aligned_kernels, match_kernels
 
 
 def draw(*shape, seed=0):

@@ -13,11 +13,11 @@ from sklearn.pipeline import make_pipeline
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary import short_and_sparse
-from tightframe.dictionary.deconvolution import ShortAndSparseDeconvolution
-from tightframe.dictionary.half_steps import HalfSteps, box_energy
-from tightframe.dictionary.restarts import evidence, starting_kernels
-from tightframe.dictionary.short_and_sparse import code_short, deconvolve_short
+from tightframe.dictionary.blind import short_and_sparse
+from tightframe.dictionary.blind.deconvolution import ShortAndSparseDeconvolution
+from tightframe.dictionary.blind.half_steps import HalfSteps, box_energy
+from tightframe.dictionary.blind.restarts import evidence, starting_kernels
+from tightframe.dictionary.blind.short_and_sparse import code_short, deconvolve_short
 
 
 def _randn(*shape, seed=0):

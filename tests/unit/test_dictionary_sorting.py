@@ -11,12 +11,12 @@ from tightframe.core.errors import DegenerateError, InputError
 from tightframe.data.recordings import Recording
 from tightframe.data.spike_trains import spike_recording
 from tightframe.data.waveforms import analytic_templates
-from tightframe.dictionary.sorting import sort_spikes
-from tightframe.dictionary.sorting_scores import match_spikes
-from tightframe.dictionary.spike_atoms import PHASES, Atoms, Events, Prior, fractions, shifted
-from tightframe.dictionary.spike_decoding import decode
-from tightframe.dictionary.spike_learning import averaged, decode_long, synthesized
-from tightframe.dictionary.spike_noise import fit_noise
+from tightframe.dictionary.spikes.sorting import sort_spikes
+from tightframe.dictionary.spikes.sorting_scores import match_spikes
+from tightframe.dictionary.spikes.spike_atoms import PHASES, Atoms, Events, Prior, fractions, shifted
+from tightframe.dictionary.spikes.spike_decoding import decode
+from tightframe.dictionary.spikes.spike_learning import averaged, decode_long, synthesized
+from tightframe.dictionary.spikes.spike_noise import fit_noise
 
 RATE = 24_000.0
 WAVES = analytic_templates(3, RATE, milliseconds=2.0)
@@ -107,7 +107,7 @@ def test_stretches_give_what_the_whole_does(monkeypatch):
     truth = spike_recording(WAVES, RATE, seconds=2.0, firing_rates=30.0, noise=0.1, seed=3)
     signal, atoms = truth.recording.values / 0.1, Atoms(WAVES / 0.1)
     whole = decode(signal, atoms, prior(3))
-    monkeypatch.setattr("tightframe.dictionary.spike_learning._STRETCH", 5000)
+    monkeypatch.setattr("tightframe.dictionary.spikes.spike_learning._STRETCH", 5000)
     found = decode_long(lambda first, last: signal[:, first:last], signal.shape[1], atoms, prior(3))
     # Gains expected later on follow those found before, so only times and units are the same.
     assert len(whole) > 100

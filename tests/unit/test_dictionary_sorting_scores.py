@@ -13,7 +13,7 @@ from tightframe.core.errors import InputError
 from tightframe.data.firing import firing_times
 from tightframe.data.spikes import Spikes, to_spikeinterface
 from tightframe.dictionary.detection import Counts
-from tightframe.dictionary.sorting_scores import isi_violations, match_spikes, matched, template_snr
+from tightframe.dictionary.spikes.sorting_scores import isi_violations, match_spikes, matched, template_snr
 
 TRUTH = firing_times([20.0, 15.0, 10.0], (0.0, 30.0), overlaps=0.2, seed=1)
 

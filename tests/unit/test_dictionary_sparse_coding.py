@@ -8,8 +8,8 @@ from sklearn.linear_model import Lasso
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.dictionary.convolution import Convolution
-from tightframe.dictionary.sparse_coding import convolutional_sparse_coding
+from tightframe.dictionary.convolutional.convolution import Convolution
+from tightframe.dictionary.convolutional.sparse_coding import convolutional_sparse_coding
 
 BORDERS = ["circular", "zero", "valid"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tightframe.data.waveforms import analytic_templates
-from tightframe.dictionary.spike_atoms import PHASES, Atoms, Events, Prior, shifted
-from tightframe.dictionary.spike_learning import without_companions
-from tightframe.dictionary.spike_templates import two_groups
-from tightframe.dictionary.spike_units import Population
+from tightframe.dictionary.spikes.spike_atoms import PHASES, Atoms, Events, Prior, shifted
+from tightframe.dictionary.spikes.spike_learning import without_companions
+from tightframe.dictionary.spikes.spike_templates import two_groups
+from tightframe.dictionary.spikes.spike_units import Population
 
 WAVES = analytic_templates(3, 24_000.0, milliseconds=2.0)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.convolution import Convolution
-from tightframe.dictionary.descent import unit_kernels
-from tightframe.dictionary.starts import automatic_penalty
+from tightframe.dictionary.convolutional.convolution import Convolution
+from tightframe.dictionary.convolutional.descent import unit_kernels
+from tightframe.dictionary.convolutional.starts import automatic_penalty
 
 LENGTH, SIGMA = 8192, 0.2
 

@@ -12,8 +12,8 @@ from tightframe.core.errors import InputError
 from tightframe.features import shards
 from tightframe.features.resume import Resumed
 from tightframe.features.trunk import TrunkFeatures, cached_trunk
-from tightframe.nn.fine_tuning import tune
 from tightframe.nn.networks import MLP, resnet18
+from tightframe.nn.tuning.fine_tuning import tune
 
 
 def network(seed: int = 0) -> nn.Module:

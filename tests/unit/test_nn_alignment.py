@@ -11,8 +11,8 @@ from torch import nn
 
 from tightframe.core.errors import InputError
 from tightframe.geometry.frames import ideal_gram, nearest_simplex_etf, simplex_etf
-from tightframe.nn import alignment
-from tightframe.nn.alignment import AlignedETFHead, aligning
+from tightframe.nn.heads import alignment
+from tightframe.nn.heads.alignment import AlignedETFHead, aligning
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -18,9 +18,9 @@ from tightframe.core.errors import InputError, MissingDependencyError
 from tightframe.core.rng import generator
 from tightframe.data.images import ArrayDataset
 from tightframe.features.tap import FeatureTap
-from tightframe.nn.backbones import Backbone, Headed, backbone
+from tightframe.nn.backbones.backbones import Backbone, Headed, backbone
+from tightframe.nn.backbones.preparation import Preparation
 from tightframe.nn.networks import MLP, build
-from tightframe.nn.preparation import Preparation
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -209,14 +209,14 @@ def test_missing_packages(monkeypatch, package, spec, extra):
 
 
 def test_the_door_imports_neither_transformers_nor_timm():
-    code = "import sys, tightframe.nn.backbones; sys.exit(bool({'transformers', 'timm'} & set(sys.modules)))"
+    code = "import sys, tightframe.nn.backbones.backbones; sys.exit(bool({'transformers', 'timm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
 FACTORIES = """
 import torch
 from torch import nn
-from tightframe.nn.backbones import Backbone
+from tightframe.nn.backbones.backbones import Backbone
 from tightframe.nn.networks import MLP, build
 
 def network():

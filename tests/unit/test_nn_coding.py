@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.nn.coding import coding_rate, rate_reduction
+from tightframe.nn.rate.coding import coding_rate, rate_reduction
 
 EPS2 = 0.3
 
@@ -84,7 +84,7 @@ def test_memberships_of_zero_and_one_are_labels(sizes, d):
 def test_memberships_are_taken_in_parts_with_the_same_result(monkeypatch):
     rows, shares = labelled((20,), 6)[0], memberships(20, 7)
     whole = rate_reduction(rows, shares, eps2=EPS2).shares
-    monkeypatch.setattr("tightframe.nn.coding._TOGETHER", 2 * 20 * 6)
+    monkeypatch.setattr("tightframe.nn.rate.coding._TOGETHER", 2 * 20 * 6)
     torch.testing.assert_close(rate_reduction(rows, shares, eps2=EPS2).shares, whole, rtol=1e-14, atol=0)
 
 
@@ -92,7 +92,7 @@ def test_memberships_are_taken_in_parts_with_the_same_result(monkeypatch):
 def test_every_determinant_is_on_its_smaller_side(d, sides, monkeypatch):
     """Classes of 6 and 11 rows, 17 in all, none padded since their sizes are far apart."""
     seen, factorise = set(), torch.linalg.cholesky_ex
-    monkeypatch.setattr("tightframe.nn.coding._SMALL", 1)
+    monkeypatch.setattr("tightframe.nn.rate.coding._SMALL", 1)
     monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda a: (seen.add(a.shape[-1]), factorise(a))[1])
     rate_reduction(*labelled((6, 11), d), eps2=EPS2)
     assert seen == sides

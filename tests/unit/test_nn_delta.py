@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tightframe.core.errors import InputError, UnsafeFileError
-from tightframe.nn.delta import fingerprint, inside
-from tightframe.nn.fine_tuning import load_delta, tune
-from tightframe.nn.heads import SimplexETFHead
+from tightframe.nn.heads.heads import SimplexETFHead
 from tightframe.nn.networks import MLP, resnet18
+from tightframe.nn.tuning.delta import fingerprint, inside
+from tightframe.nn.tuning.fine_tuning import load_delta, tune
 
 METHODS = ("linear", "layer", "scl", "full", "lora")
 

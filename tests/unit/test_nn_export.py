@@ -10,8 +10,8 @@ from torch import nn
 
 from tightframe.core.errors import InputError, MissingDependencyError
 from tightframe.nn import networks
-from tightframe.nn.exported import SUFFIXES, export
-from tightframe.nn.fine_tuning import tune
+from tightframe.nn.backbones.exported import SUFFIXES, export
+from tightframe.nn.tuning.fine_tuning import tune
 
 # Twice the rounding of float32 sums of some hundred terms; a missing layer or skip connection differs by far more.
 CLOSE = 1e-5
@@ -87,7 +87,7 @@ def test_a_skip_connection_is_part_of_the_program(make, kind, tmp_path):
 @pytest.mark.parametrize("name", ["vit", "clip"])
 def test_networks_of_transformers(saved, name, kind, tmp_path):
     ready(pytest.importorskip, kind)
-    from tightframe.nn.backbones import backbone
+    from tightframe.nn.backbones.backbones import backbone
 
     found = backbone(f"hf:{saved / name}", classes=4)
     blocks = [path for path, _ in found.model.named_modules() if path.endswith("layers.0") or path.endswith("layer.0")]

@@ -15,7 +15,7 @@ from tightframe.core.errors import InputError
 from tightframe.features.tap import FeatureTap
 from tightframe.geometry.coherence import coherence
 from tightframe.geometry.frames import ideal_gram, orthogonal_frame
-from tightframe.nn.heads import SimplexETFHead
+from tightframe.nn.heads.heads import SimplexETFHead
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

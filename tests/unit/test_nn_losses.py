@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy, mse_loss, one_hot, softmax
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.nn.losses import FocalLoss, LabelSmoothingLoss, RescaledMSELoss
-from tightframe.nn.robust import GeneralizedCrossEntropyLoss
+from tightframe.nn.losses.losses import FocalLoss, LabelSmoothingLoss, RescaledMSELoss
+from tightframe.nn.losses.robust import GeneralizedCrossEntropyLoss
 from tightframe.ufm.losses import CrossEntropy, Focal, SquaredError
 
 K = 4

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tightframe.core.errors import InputError
-from tightframe.nn.nearest_subspace import NearestSubspaceClassifier
+from tightframe.nn.rate.nearest_subspace import NearestSubspaceClassifier
 
 
 @parametrize_with_checks([NearestSubspaceClassifier(), NearestSubspaceClassifier(centre=True)])

@@ -11,7 +11,7 @@ from torch import nn
 from tightframe.core.errors import InputError
 from tightframe.features.tap import FeatureTap
 from tightframe.geometry.frames import simplex_etf
-from tightframe.nn.normalized import NormalizedHead
+from tightframe.nn.heads.normalized import NormalizedHead
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

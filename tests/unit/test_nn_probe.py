@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.nn.probe import LinearProbe, linear_probe, probe_path
+from tightframe.nn.tuning.probe import LinearProbe, linear_probe, probe_path
 from tightframe.optimize.ridge import principal
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.nn.coding import rate_reduction
-from tightframe.nn.rate_optimum import maximal_rate_reduction, orthogonal_rate_reduction
+from tightframe.nn.rate.coding import rate_reduction
+from tightframe.nn.rate.rate_optimum import maximal_rate_reduction, orthogonal_rate_reduction
 
 
 def unit(rows):

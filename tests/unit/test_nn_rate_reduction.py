@@ -11,7 +11,7 @@ from torch.nn.functional import normalize, one_hot
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.nn.rate_reduction import MCR2Loss, unit_rows
+from tightframe.nn.rate.rate_reduction import MCR2Loss, unit_rows
 
 
 def normal(*shape, seed=0):

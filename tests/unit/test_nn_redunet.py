@@ -14,11 +14,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.nn import redunet_layer
-from tightframe.nn.coding import coding_rate, rate_reduction
-from tightframe.nn.nearest_subspace import NearestSubspaceClassifier
-from tightframe.nn.redunet import ReduNet
-from tightframe.nn.redunet_shift import ShiftInvariantReduNet, lifted
+from tightframe.nn.rate import redunet_layer
+from tightframe.nn.rate.coding import coding_rate, rate_reduction
+from tightframe.nn.rate.nearest_subspace import NearestSubspaceClassifier
+from tightframe.nn.rate.redunet import ReduNet
+from tightframe.nn.rate.redunet_shift import ShiftInvariantReduNet, lifted
 
 
 @parametrize_with_checks(

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.nn.robust import EarlyLearningLoss, GeneralizedCrossEntropyLoss
+from tightframe.nn.losses.robust import EarlyLearningLoss, GeneralizedCrossEntropyLoss
 
 N, K = 20, 4
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
+from tightframe.nn.heads.shapes import NETWORKS, parameters
 from tightframe.nn.networks import resnet18, resnet34, resnet50
-from tightframe.nn.shapes import NETWORKS, parameters
 
 # Totals as the papers and model zoos print them, with 1000 classes; the classifier's share as the sources round it.
 PUBLISHED = {

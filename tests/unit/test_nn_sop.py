@@ -14,9 +14,9 @@ from tightframe.core.rng import generator
 from tightframe.data.augment import augment
 from tightframe.data.digits import digits
 from tightframe.data.noise import flipped
-from tightframe.nn import sample_register, sop
 from tightframe.nn.networks import MLP
-from tightframe.nn.sop import SOPLoss, activation_epochs
+from tightframe.nn.sop import sample_register, sop
+from tightframe.nn.sop.sop import SOPLoss, activation_epochs
 
 N, K, B = 40, 5, 8
 STORAGES = ("dense", "sparse")

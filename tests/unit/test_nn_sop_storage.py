@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tightframe.core.rng import generator
-from tightframe.nn.sop_storage import DenseRows, SparseRows, grown
+from tightframe.nn.sop.sop_storage import DenseRows, SparseRows, grown
 
 N, K = 12, 9
 

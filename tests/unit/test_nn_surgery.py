@@ -8,11 +8,11 @@ from torch import nn
 
 from tightframe.core.errors import AmbiguityError, InputError
 from tightframe.features.tap import FeatureTap
-from tightframe.nn.alignment import AlignedETFHead
-from tightframe.nn.heads import SimplexETFHead
+from tightframe.nn.heads.alignment import AlignedETFHead
+from tightframe.nn.heads.heads import SimplexETFHead
+from tightframe.nn.heads.normalized import NormalizedHead
+from tightframe.nn.heads.surgery import reduce_features, replace_head
 from tightframe.nn.networks import MLP, build, resnet18, resnet50
-from tightframe.nn.normalized import NormalizedHead
-from tightframe.nn.surgery import reduce_features, replace_head
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

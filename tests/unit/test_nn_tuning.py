@@ -11,9 +11,9 @@ from torch.nn.functional import cross_entropy, pad, relu
 
 from tightframe.core.errors import AmbiguityError, InputError, MissingDependencyError
 from tightframe.features.tap import FeatureTap
-from tightframe.nn.fine_tuning import tune
 from tightframe.nn.networks import MLP, resnet18
-from tightframe.nn.tuning import FullTuning, HeadTuning, LayerTuning, SkipConnectionTuning
+from tightframe.nn.tuning.fine_tuning import tune
+from tightframe.nn.tuning.tuning import FullTuning, HeadTuning, LayerTuning, SkipConnectionTuning
 
 METHODS = ("linear", "layer", "scl", "full")
 

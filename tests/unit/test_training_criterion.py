@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tightframe.core.errors import InputError
 from tightframe.data.images import ArrayDataset
-from tightframe.nn.sop import SOPLoss
+from tightframe.nn.sop.sop import SOPLoss
 from tightframe.training.loop import TrainConfig, fit
 
 CONFIG = TrainConfig(epochs=3, lr=0.1, batch_size=16, momentum=0.9, weight_decay=0.0)

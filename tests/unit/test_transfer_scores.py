@@ -26,7 +26,7 @@ from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.features.moments import ClassMoments
 from tightframe.features.replicates import GroupedMoments
-from tightframe.nn.coding import rate_reduction
+from tightframe.nn.rate.coding import rate_reduction
 
 # Formulas on rows and on moments round differently: d eps times a condition number below 1e4 is far below this.
 CLOSE = 1e-6

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional
 
 from tightframe.core.errors import InputError
-from tightframe.nn.alignment import AlignedETFHead, AligningLoss
-from tightframe.nn.losses import FocalLoss
+from tightframe.nn.heads.alignment import AlignedETFHead, AligningLoss
+from tightframe.nn.losses.losses import FocalLoss
 from tightframe.nn.networks import build
-from tightframe.nn.sop import SOPLoss
+from tightframe.nn.sop.sop import SOPLoss
 from tightframe.trials.levers import HEADS, LOSSES, build_head, build_loss, parse_loss
 
 

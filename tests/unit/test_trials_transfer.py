@@ -16,7 +16,7 @@ from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.data.images import ArrayDataset, ImageData
 from tightframe.nn import networks
-from tightframe.nn.fine_tuning import load_delta
+from tightframe.nn.tuning.fine_tuning import load_delta
 from tightframe.trials import layer_choice, tuned_epochs
 from tightframe.trials.layer_choice import candidate_layers, rank_layers
 from tightframe.trials.prepared import PreparedImages

@@ -7,79 +7,79 @@ from typing import TYPE_CHECKING
 from tightframe.core.lazy import exports
 
 if TYPE_CHECKING:
-    from tightframe.dictionary.background import structured_level, without_background
-    from tightframe.dictionary.bases import cosine_basis, learn_bases
-    from tightframe.dictionary.bilinear import bilinear_lasso
-    from tightframe.dictionary.convolution import Convolution
-    from tightframe.dictionary.convolutional import ConvolutionalDictionaryLearning
-    from tightframe.dictionary.deconvolution import MultichannelBlindDeconvolution, ShortAndSparseDeconvolution
-    from tightframe.dictionary.defects import Defects, find_defects
+    from tightframe.dictionary.blind.deconvolution import MultichannelBlindDeconvolution, ShortAndSparseDeconvolution
+    from tightframe.dictionary.blind.multichannel import deconvolve_channels
+    from tightframe.dictionary.blind.noise import noise_level
+    from tightframe.dictionary.blind.rounding import l1_rounding
+    from tightframe.dictionary.blind.short_and_sparse import code_short, deconvolve_short
+    from tightframe.dictionary.convolutional.bilinear import bilinear_lasso
+    from tightframe.dictionary.convolutional.convolution import Convolution
+    from tightframe.dictionary.convolutional.convolutional import ConvolutionalDictionaryLearning
+    from tightframe.dictionary.convolutional.lifting import lifted_bilinear_lasso
+    from tightframe.dictionary.convolutional.several_kernels import deconvolve_several
+    from tightframe.dictionary.convolutional.shifts import KernelMatch, aligned_kernels, match_kernels
+    from tightframe.dictionary.convolutional.sparse_coding import convolutional_sparse_coding
     from tightframe.dictionary.detection import binned_correlation, match_boxes, match_points
-    from tightframe.dictionary.fidelity import psnr, ssim
-    from tightframe.dictionary.inpainting import inpaint
-    from tightframe.dictionary.l4 import L4DictionaryLearning
-    from tightframe.dictionary.landscape import expected_fourth_power, sphere_critical_points
-    from tightframe.dictionary.learning import complete_dictionary, overcomplete_dictionary
-    from tightframe.dictionary.lifting import lifted_bilinear_lasso
-    from tightframe.dictionary.multichannel import deconvolve_channels
-    from tightframe.dictionary.noise import noise_level
-    from tightframe.dictionary.overcomplete import all_columns, one_column
-    from tightframe.dictionary.pictures import Restored
-    from tightframe.dictionary.precondition import preconditioner, tightness_deviation
-    from tightframe.dictionary.recovery import l4_score
-    from tightframe.dictionary.restoration import denoise
-    from tightframe.dictionary.rounding import l1_rounding
-    from tightframe.dictionary.several_kernels import deconvolve_several
-    from tightframe.dictionary.shifts import KernelMatch, aligned_kernels, match_kernels
-    from tightframe.dictionary.short_and_sparse import code_short, deconvolve_short
-    from tightframe.dictionary.sorting import Sorting, sort_spikes
-    from tightframe.dictionary.sorting_scores import match_spikes
-    from tightframe.dictionary.sparse_coding import convolutional_sparse_coding
+    from tightframe.dictionary.images.background import structured_level, without_background
+    from tightframe.dictionary.images.bases import cosine_basis, learn_bases
+    from tightframe.dictionary.images.defects import Defects, find_defects
+    from tightframe.dictionary.images.fidelity import psnr, ssim
+    from tightframe.dictionary.images.inpainting import inpaint
+    from tightframe.dictionary.images.pictures import Restored
+    from tightframe.dictionary.images.restoration import denoise
+    from tightframe.dictionary.linear.l4 import L4DictionaryLearning
+    from tightframe.dictionary.linear.landscape import expected_fourth_power, sphere_critical_points
+    from tightframe.dictionary.linear.learning import complete_dictionary, overcomplete_dictionary
+    from tightframe.dictionary.linear.overcomplete import all_columns, one_column
+    from tightframe.dictionary.linear.precondition import preconditioner, tightness_deviation
+    from tightframe.dictionary.linear.recovery import l4_score
+    from tightframe.dictionary.spikes.sorting import Sorting, sort_spikes
+    from tightframe.dictionary.spikes.sorting_scores import match_spikes
 
 _HOMES = {
-    "Convolution": "convolution",
-    "ConvolutionalDictionaryLearning": "convolutional",
-    "Defects": "defects",
-    "KernelMatch": "shifts",
-    "L4DictionaryLearning": "l4",
-    "MultichannelBlindDeconvolution": "deconvolution",
-    "Restored": "pictures",
-    "ShortAndSparseDeconvolution": "deconvolution",
-    "Sorting": "sorting",
-    "aligned_kernels": "shifts",
-    "all_columns": "overcomplete",
-    "bilinear_lasso": "bilinear",
+    "Convolution": "convolutional.convolution",
+    "ConvolutionalDictionaryLearning": "convolutional.convolutional",
+    "Defects": "images.defects",
+    "KernelMatch": "convolutional.shifts",
+    "L4DictionaryLearning": "linear.l4",
+    "MultichannelBlindDeconvolution": "blind.deconvolution",
+    "Restored": "images.pictures",
+    "ShortAndSparseDeconvolution": "blind.deconvolution",
+    "Sorting": "spikes.sorting",
+    "aligned_kernels": "convolutional.shifts",
+    "all_columns": "linear.overcomplete",
+    "bilinear_lasso": "convolutional.bilinear",
     "binned_correlation": "detection",
-    "code_short": "short_and_sparse",
-    "complete_dictionary": "learning",
-    "convolutional_sparse_coding": "sparse_coding",
-    "cosine_basis": "bases",
-    "deconvolve_channels": "multichannel",
-    "deconvolve_several": "several_kernels",
-    "deconvolve_short": "short_and_sparse",
-    "denoise": "restoration",
-    "expected_fourth_power": "landscape",
-    "find_defects": "defects",
-    "inpaint": "inpainting",
-    "l1_rounding": "rounding",
-    "l4_score": "recovery",
-    "learn_bases": "bases",
-    "lifted_bilinear_lasso": "lifting",
+    "code_short": "blind.short_and_sparse",
+    "complete_dictionary": "linear.learning",
+    "convolutional_sparse_coding": "convolutional.sparse_coding",
+    "cosine_basis": "images.bases",
+    "deconvolve_channels": "blind.multichannel",
+    "deconvolve_several": "convolutional.several_kernels",
+    "deconvolve_short": "blind.short_and_sparse",
+    "denoise": "images.restoration",
+    "expected_fourth_power": "linear.landscape",
+    "find_defects": "images.defects",
+    "inpaint": "images.inpainting",
+    "l1_rounding": "blind.rounding",
+    "l4_score": "linear.recovery",
+    "learn_bases": "images.bases",
+    "lifted_bilinear_lasso": "convolutional.lifting",
     "match_boxes": "detection",
-    "match_kernels": "shifts",
+    "match_kernels": "convolutional.shifts",
     "match_points": "detection",
-    "match_spikes": "sorting_scores",
-    "noise_level": "noise",
-    "one_column": "overcomplete",
-    "overcomplete_dictionary": "learning",
-    "preconditioner": "precondition",
-    "psnr": "fidelity",
-    "sort_spikes": "sorting",
-    "sphere_critical_points": "landscape",
-    "ssim": "fidelity",
-    "structured_level": "background",
-    "tightness_deviation": "precondition",
-    "without_background": "background",
+    "match_spikes": "spikes.sorting_scores",
+    "noise_level": "blind.noise",
+    "one_column": "linear.overcomplete",
+    "overcomplete_dictionary": "linear.learning",
+    "preconditioner": "linear.precondition",
+    "psnr": "images.fidelity",
+    "sort_spikes": "spikes.sorting",
+    "sphere_critical_points": "linear.landscape",
+    "ssim": "images.fidelity",
+    "structured_level": "images.background",
+    "tightness_deviation": "linear.precondition",
+    "without_background": "images.background",
 }
 
 __all__ = [

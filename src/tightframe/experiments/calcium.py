@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from tightframe.data.calcium import calcium_response, calcium_trace, spikefinder
-from tightframe.dictionary.background import structured_level, without_background
-from tightframe.dictionary.deconvolution import ShortAndSparseDeconvolution
+from tightframe.dictionary.blind.deconvolution import ShortAndSparseDeconvolution
 from tightframe.dictionary.detection import binned_correlation
+from tightframe.dictionary.images.background import structured_level, without_background
 from tightframe.experiments.catalog import entry
 from tightframe.experiments.study import Findings, Study, Sweep
 from tightframe.runs.record import Cell, Claim, Panel, table_of

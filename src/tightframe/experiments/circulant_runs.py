@@ -9,8 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from tightframe.core.errors import DegenerateError
-from tightframe.dictionary.bilinear import bilinear_lasso
-from tightframe.dictionary.landscape import sphere_critical_points
+from tightframe.dictionary.convolutional.bilinear import bilinear_lasso
+from tightframe.dictionary.linear.landscape import sphere_critical_points
 from tightframe.experiments.circulant_scenes import (
     SAME,
     Cell,

@@ -11,8 +11,8 @@ from torch import Tensor
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.precondition import tightness_deviation
-from tightframe.dictionary.starts import random_kernels
+from tightframe.dictionary.convolutional.starts import random_kernels
+from tightframe.dictionary.linear.precondition import tightness_deviation
 from tightframe.optimize.power import unit_rows
 from tightframe.runs.record import Cell as Value
 

@@ -10,9 +10,9 @@ from torch import nn
 from tightframe.core.errors import InputError
 from tightframe.core.rng import preserved_rng
 from tightframe.experiments.measured import SIGNS, Row, epochs_of, values
+from tightframe.nn.heads.shapes import ParameterCount, parameters
+from tightframe.nn.heads.surgery import reduce_features, replace_head
 from tightframe.nn.networks import build
-from tightframe.nn.shapes import ParameterCount, parameters
-from tightframe.nn.surgery import reduce_features, replace_head
 from tightframe.training.config import TrainConfig
 from tightframe.trials.trial import Trial, TrialConfig, run_trial
 

@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from tightframe.core.rng import generator
 from tightframe.data.reference_images import reference_image
-from tightframe.dictionary.fidelity import psnr, ssim
-from tightframe.dictionary.inpainting import inpaint
-from tightframe.dictionary.restoration import denoise
+from tightframe.dictionary.images.fidelity import psnr, ssim
+from tightframe.dictionary.images.inpainting import inpaint
+from tightframe.dictionary.images.restoration import denoise
 from tightframe.experiments.catalog import entry
 from tightframe.experiments.standard_denoisers import DENOISERS, denoised_by
 from tightframe.experiments.study import Findings, Study, Sweep

@@ -14,12 +14,17 @@ from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
 from tightframe.core.typing import Float
 from tightframe.data.sparse import Values, sparse_codes
-from tightframe.dictionary.landscape import SpherePoints, expected_fourth_power, power_constants, sphere_critical_points
-from tightframe.dictionary.learning import Options, complete_dictionary
-from tightframe.dictionary.overcomplete import distinct
-from tightframe.dictionary.precondition import second_moment, whitening
-from tightframe.dictionary.recovery import l4_score, nearest_atom_gaps
-from tightframe.dictionary.refinement import thresholded_power
+from tightframe.dictionary.linear.landscape import (
+    SpherePoints,
+    expected_fourth_power,
+    power_constants,
+    sphere_critical_points,
+)
+from tightframe.dictionary.linear.learning import Options, complete_dictionary
+from tightframe.dictionary.linear.overcomplete import distinct
+from tightframe.dictionary.linear.precondition import second_moment, whitening
+from tightframe.dictionary.linear.recovery import l4_score, nearest_atom_gaps
+from tightframe.dictionary.linear.refinement import thresholded_power
 from tightframe.geometry.coherence import coherence
 from tightframe.geometry.frames import haar_columns, unit_norm_tight_frame
 from tightframe.geometry.incoherent import incoherent_frame

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from tightframe.core.errors import DegenerateError
 from tightframe.core.typing import Float
-from tightframe.dictionary.cumulant import FourthCumulant
-from tightframe.dictionary.overcomplete import all_columns, one_column
-from tightframe.dictionary.precondition import preconditioner, second_moment, tightness_deviation, whitening
-from tightframe.dictionary.recovery import nearest_atom_gaps, recovery
+from tightframe.dictionary.linear.cumulant import FourthCumulant
+from tightframe.dictionary.linear.overcomplete import all_columns, one_column
+from tightframe.dictionary.linear.precondition import preconditioner, second_moment, tightness_deviation, whitening
+from tightframe.dictionary.linear.recovery import nearest_atom_gaps, recovery
 from tightframe.experiments.l4_landscapes import NEAR, Atoms, Row, Sparse
 from tightframe.optimize.power import sphere_power
 

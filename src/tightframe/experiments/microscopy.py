@@ -15,11 +15,11 @@ from tightframe.core.errors import InputError
 from tightframe.data.location import data_file
 from tightframe.data.superpositions import SuperpositionTruth, superposition
 from tightframe.data.topographs import defect_kernels, measured_density, ring_kernels, simulated_densities
-from tightframe.dictionary.background import without_background
-from tightframe.dictionary.deconvolution import ShortAndSparseDeconvolution
-from tightframe.dictionary.defects import Defects, find_defects
+from tightframe.dictionary.blind.deconvolution import ShortAndSparseDeconvolution
+from tightframe.dictionary.convolutional.several_kernels import deconvolve_several
 from tightframe.dictionary.detection import Counts
-from tightframe.dictionary.several_kernels import deconvolve_several
+from tightframe.dictionary.images.background import without_background
+from tightframe.dictionary.images.defects import Defects, find_defects
 from tightframe.experiments.catalog import entry
 from tightframe.experiments.study import Findings, Study, Sweep
 from tightframe.experiments.surface_labels import METHODS, held_out, scored, thresholds

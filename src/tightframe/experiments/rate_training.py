@@ -14,13 +14,13 @@ from torch.nn import functional
 from tightframe.core.rng import generator, preserved_rng
 from tightframe.data.source import ImageData, load
 from tightframe.geometry.subspaces import class_subspaces, entropy_rank, principal_angles, subspace_distances
-from tightframe.nn.coding import rate_reduction
-from tightframe.nn.nearest_subspace import NearestSubspaceClassifier
 from tightframe.nn.networks import build
-from tightframe.nn.rate_optimum import maximal_rate_reduction
-from tightframe.nn.rate_reduction import MCR2Loss
-from tightframe.nn.redunet import ReduNet
-from tightframe.nn.redunet_shift import ShiftInvariantReduNet
+from tightframe.nn.rate.coding import rate_reduction
+from tightframe.nn.rate.nearest_subspace import NearestSubspaceClassifier
+from tightframe.nn.rate.rate_optimum import maximal_rate_reduction
+from tightframe.nn.rate.rate_reduction import MCR2Loss
+from tightframe.nn.rate.redunet import ReduNet
+from tightframe.nn.rate.redunet_shift import ShiftInvariantReduNet
 from tightframe.runs.record import Cell as Value
 
 Row = dict[str, Value]

@@ -17,8 +17,8 @@ from tightframe.core.rng import generator, preserved_rng
 from tightframe.data.images import ArrayDataset, balanced_indices
 from tightframe.data.source import load
 from tightframe.features.moments import ClassMoments
+from tightframe.nn.heads.normalized import NormalizedHead
 from tightframe.nn.networks import build
-from tightframe.nn.normalized import NormalizedHead
 from tightframe.runs.record import Cell
 from tightframe.training.config import TrainConfig
 from tightframe.training.fabric import connect

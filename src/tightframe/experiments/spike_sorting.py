@@ -15,8 +15,8 @@ from tightframe.data.recordings import Recording, locust_recording
 from tightframe.data.spike_trains import SpikeTruth, spike_recording
 from tightframe.data.spikes import Spikes
 from tightframe.data.waveforms import analytic_templates, labelled_waveforms
-from tightframe.dictionary.sorting import sort_spikes
-from tightframe.dictionary.sorting_scores import isi_violations, match_spikes
+from tightframe.dictionary.spikes.sorting import sort_spikes
+from tightframe.dictionary.spikes.sorting_scores import isi_violations, match_spikes
 from tightframe.experiments.catalog import entry
 from tightframe.experiments.study import Findings, Study, Sweep
 from tightframe.experiments.threshold_sorter import threshold_sorting

@@ -22,7 +22,7 @@ def ready(origin: Checkpoint | str, data: ImageData, *, seed: int = 0) -> tuple[
     """
     if isinstance(origin, Checkpoint):
         return origin.network(len(data.classes), shape=data.shape, seed=seed), None
-    from tightframe.nn.backbones import backbone
+    from tightframe.nn.backbones.backbones import backbone
 
     found = backbone(origin, classes=len(data.classes), seed=seed)
     return found.model, found.preparation(mean=data.mean, std=data.std)

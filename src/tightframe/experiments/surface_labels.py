@@ -11,11 +11,11 @@ import torch
 
 from tightframe.data.levelling import levelled
 from tightframe.data.topographs import Topograph, labelled_topographs
-from tightframe.dictionary.background import structured_level, without_background
-from tightframe.dictionary.deconvolution import ShortAndSparseDeconvolution
-from tightframe.dictionary.defects import find_defects
+from tightframe.dictionary.blind.deconvolution import ShortAndSparseDeconvolution
+from tightframe.dictionary.blind.short_and_sparse import code_short
 from tightframe.dictionary.detection import Counts, match_points
-from tightframe.dictionary.short_and_sparse import code_short
+from tightframe.dictionary.images.background import structured_level, without_background
+from tightframe.dictionary.images.defects import find_defects
 from tightframe.runs.record import Cell
 
 METHODS = ("deconvolution", "blobs", "blobs, levelled only")

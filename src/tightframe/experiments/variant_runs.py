@@ -13,12 +13,12 @@ from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.core.solution import Solution
 from tightframe.data.sparse import Values, sparse_codes
-from tightframe.dictionary.bilinear import bilinear_lasso
-from tightframe.dictionary.convolution import Convolution
-from tightframe.dictionary.descent import unit_kernels
-from tightframe.dictionary.lifting import lifted, lifted_bilinear_lasso
-from tightframe.dictionary.shifts import match_kernels
-from tightframe.dictionary.starts import data_windows, random_kernels
+from tightframe.dictionary.convolutional.bilinear import bilinear_lasso
+from tightframe.dictionary.convolutional.convolution import Convolution
+from tightframe.dictionary.convolutional.descent import unit_kernels
+from tightframe.dictionary.convolutional.lifting import lifted, lifted_bilinear_lasso
+from tightframe.dictionary.convolutional.shifts import match_kernels
+from tightframe.dictionary.convolutional.starts import data_windows, random_kernels
 from tightframe.runs.record import Cell as Value
 
 Row = dict[str, Value]

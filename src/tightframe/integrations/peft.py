@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from tightframe.core.errors import InputError, MissingDependencyError
-from tightframe.nn.placement import classifier_of
-from tightframe.nn.skip import SkipConnection
+from tightframe.nn.tuning.placement import classifier_of
+from tightframe.nn.tuning.skip import SkipConnection
 
 try:
     from peft import PeftConfig, PeftType

@@ -115,7 +115,7 @@ def _of_run(spec: str, data: ImageData, options: Options, fabric: Fabric) -> Can
 
 def _of_hub(spec: str, data: ImageData, side: int | None, *, keep_head: bool) -> Candidate:
     """A network of a hub; its classifier, which the features do not depend on, is replaced by one of K classes."""
-    from tightframe.nn.backbones import backbone
+    from tightframe.nn.backbones.backbones import backbone
 
     classes = None if keep_head else len(data.classes)
     try:

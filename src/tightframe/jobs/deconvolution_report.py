@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tightframe.core.solution import Solution
-from tightframe.dictionary.defects import Defects
+from tightframe.dictionary.images.defects import Defects
 from tightframe.jobs.deconvolve_options import DeconvolveOptions
 from tightframe.runs.environment import describe
 from tightframe.runs.pictures import picture

@@ -18,10 +18,10 @@ from tightframe.core.errors import DegenerateError, InputError, TightframeError
 from tightframe.core.solution import Solution
 from tightframe.data.array_files import read_array
 from tightframe.data.image_files import read_movie, write_arrays, write_image
-from tightframe.dictionary.background import likely_background, structured_level, without_background
-from tightframe.dictionary.deconvolution import ShortAndSparseDeconvolution
-from tightframe.dictionary.defects import Defects, find_defects
-from tightframe.dictionary.several_kernels import deconvolve_several
+from tightframe.dictionary.blind.deconvolution import ShortAndSparseDeconvolution
+from tightframe.dictionary.convolutional.several_kernels import deconvolve_several
+from tightframe.dictionary.images.background import likely_background, structured_level, without_background
+from tightframe.dictionary.images.defects import Defects, find_defects
 from tightframe.jobs.deconvolution_report import Deconvolution, Found, record_of, tiles
 from tightframe.jobs.deconvolve_options import DeconvolveOptions
 from tightframe.runs.record import Record

@@ -17,8 +17,8 @@ from tightframe.features.tap import FeatureTap
 from tightframe.jobs.candidates import Candidate, called, candidate, check_reads
 from tightframe.jobs.finetune_options import FinetuneOptions
 from tightframe.jobs.finetune_report import record_of
-from tightframe.nn.exported import SUFFIXES, Exported, export
-from tightframe.nn.fine_tuning import load_delta
+from tightframe.nn.backbones.exported import SUFFIXES, Exported, export
+from tightframe.nn.tuning.fine_tuning import load_delta
 from tightframe.runs.record import Record
 from tightframe.runs.store import RunDirectory
 from tightframe.training.fabric import connect

@@ -15,9 +15,9 @@ from torch import Tensor
 from tightframe.core.errors import InputError, TightframeError
 from tightframe.core.rng import generator
 from tightframe.data.image_files import read_image, write_arrays, write_image
-from tightframe.dictionary.inpainting import inpaint
-from tightframe.dictionary.pictures import Restored
-from tightframe.dictionary.restoration import denoise
+from tightframe.dictionary.images.inpainting import inpaint
+from tightframe.dictionary.images.pictures import Restored
+from tightframe.dictionary.images.restoration import denoise
 from tightframe.jobs.restore_options import DenoiseOptions, InpaintOptions
 from tightframe.jobs.restore_report import Attempt, Restoration, mosaic, record_of
 from tightframe.runs.record import Record

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.dictionary.fidelity import psnr, ssim
-from tightframe.dictionary.pictures import Restored
+from tightframe.dictionary.images.fidelity import psnr, ssim
+from tightframe.dictionary.images.pictures import Restored
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Cell, Panel, Record, table_of
 

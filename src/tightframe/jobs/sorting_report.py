@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tightframe.data.recordings import Recording
-from tightframe.dictionary.sorting import Sorting
+from tightframe.dictionary.spikes.sorting import Sorting
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Cell, Panel, Record, table_of
 

@@ -12,8 +12,8 @@ from tightframe.core.errors import InputError
 from tightframe.data.images import ImageData
 from tightframe.data.source import load
 from tightframe.jobs.options import CertifyOptions, MeasureOptions
+from tightframe.nn.backbones.pretrained import read_factory
 from tightframe.nn.networks import NAMES
-from tightframe.nn.pretrained import read_factory
 from tightframe.runs.store import RunDirectory
 from tightframe.training.checkpoint import load_into
 from tightframe.training.config import TrainConfig

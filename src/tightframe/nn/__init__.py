@@ -7,71 +7,78 @@ from typing import TYPE_CHECKING
 from tightframe.core.lazy import exports
 
 if TYPE_CHECKING:
-    from tightframe.nn.alignment import AlignedETFHead, AligningLoss, aligning
-    from tightframe.nn.backbones import Backbone, backbone
-    from tightframe.nn.coding import RateReduction, coding_rate
-    from tightframe.nn.exported import Exported, export
-    from tightframe.nn.fine_tuning import load_delta, tune
-    from tightframe.nn.heads import SimplexETFHead
-    from tightframe.nn.label_issues import LabelIssues
-    from tightframe.nn.lora import LoRATuning
-    from tightframe.nn.losses import FocalLoss, LabelSmoothingLoss, RescaledMSELoss
-    from tightframe.nn.nearest_subspace import NearestSubspaceClassifier
-    from tightframe.nn.normalized import NormalizedHead
-    from tightframe.nn.probe import LinearProbe, linear_probe, probe_path
-    from tightframe.nn.rate_optimum import maximal_rate_reduction, orthogonal_rate_reduction
-    from tightframe.nn.rate_reduction import MCR2Loss
-    from tightframe.nn.redunet import ReduNet
-    from tightframe.nn.redunet_shift import ShiftInvariantReduNet
-    from tightframe.nn.robust import EarlyLearningLoss, GeneralizedCrossEntropyLoss
-    from tightframe.nn.sop import SOPLoss
-    from tightframe.nn.sop_objective import activation_epochs
-    from tightframe.nn.surgery import Replacement, reduce_features, replace_head
+    from tightframe.nn.backbones.backbones import Backbone, backbone
+    from tightframe.nn.backbones.exported import Exported, export
+    from tightframe.nn.heads.alignment import AlignedETFHead, AligningLoss, aligning
+    from tightframe.nn.heads.heads import SimplexETFHead
+    from tightframe.nn.heads.normalized import NormalizedHead
+    from tightframe.nn.heads.surgery import Replacement, reduce_features, replace_head
+    from tightframe.nn.losses.losses import FocalLoss, LabelSmoothingLoss, RescaledMSELoss
+    from tightframe.nn.losses.robust import EarlyLearningLoss, GeneralizedCrossEntropyLoss
+    from tightframe.nn.rate.coding import RateReduction, coding_rate
+    from tightframe.nn.rate.nearest_subspace import NearestSubspaceClassifier
+    from tightframe.nn.rate.rate_optimum import maximal_rate_reduction, orthogonal_rate_reduction
+    from tightframe.nn.rate.rate_reduction import MCR2Loss
+    from tightframe.nn.rate.redunet import ReduNet
+    from tightframe.nn.rate.redunet_shift import ShiftInvariantReduNet
+    from tightframe.nn.sop.label_issues import LabelIssues
+    from tightframe.nn.sop.sop import SOPLoss
+    from tightframe.nn.sop.sop_objective import activation_epochs
     from tightframe.nn.transformer import VisionTransformer
-    from tightframe.nn.tuning import FullTuning, HeadTuning, LayerTuning, SkipConnectionTuning, TrainableShare, Tuning
+    from tightframe.nn.tuning.fine_tuning import load_delta, tune
+    from tightframe.nn.tuning.lora import LoRATuning
+    from tightframe.nn.tuning.probe import LinearProbe, linear_probe, probe_path
+    from tightframe.nn.tuning.tuning import (
+        FullTuning,
+        HeadTuning,
+        LayerTuning,
+        SkipConnectionTuning,
+        TrainableShare,
+        Tuning,
+    )
 
 _HOMES = {
-    "AlignedETFHead": "alignment",
-    "AligningLoss": "alignment",
-    "Backbone": "backbones",
-    "EarlyLearningLoss": "robust",
-    "Exported": "exported",
-    "FocalLoss": "losses",
-    "FullTuning": "tuning",
-    "GeneralizedCrossEntropyLoss": "robust",
-    "HeadTuning": "tuning",
-    "LabelIssues": "label_issues",
-    "LabelSmoothingLoss": "losses",
-    "LayerTuning": "tuning",
-    "LinearProbe": "probe",
-    "LoRATuning": "lora",
-    "MCR2Loss": "rate_reduction",
-    "NearestSubspaceClassifier": "nearest_subspace",
-    "NormalizedHead": "normalized",
-    "RateReduction": "coding",
-    "ReduNet": "redunet",
-    "Replacement": "surgery",
-    "RescaledMSELoss": "losses",
-    "SOPLoss": "sop",
-    "ShiftInvariantReduNet": "redunet_shift",
-    "SimplexETFHead": "heads",
-    "SkipConnectionTuning": "tuning",
-    "TrainableShare": "tuning",
-    "Tuning": "tuning",
+    "AlignedETFHead": "heads.alignment",
+    "AligningLoss": "heads.alignment",
+    "Backbone": "backbones.backbones",
+    "EarlyLearningLoss": "losses.robust",
+    "Exported": "backbones.exported",
+    "FocalLoss": "losses.losses",
+    "FullTuning": "tuning.tuning",
+    "GeneralizedCrossEntropyLoss": "losses.robust",
+    "HeadTuning": "tuning.tuning",
+    "LabelIssues": "sop.label_issues",
+    "LabelSmoothingLoss": "losses.losses",
+    "LayerTuning": "tuning.tuning",
+    "LinearProbe": "tuning.probe",
+    "LoRATuning": "tuning.lora",
+    "MCR2Loss": "rate.rate_reduction",
+    "NearestSubspaceClassifier": "rate.nearest_subspace",
+    "NormalizedHead": "heads.normalized",
+    "RateReduction": "rate.coding",
+    "ReduNet": "rate.redunet",
+    "Replacement": "heads.surgery",
+    "RescaledMSELoss": "losses.losses",
+    "SOPLoss": "sop.sop",
+    "ShiftInvariantReduNet": "rate.redunet_shift",
+    "SimplexETFHead": "heads.heads",
+    "SkipConnectionTuning": "tuning.tuning",
+    "TrainableShare": "tuning.tuning",
+    "Tuning": "tuning.tuning",
     "VisionTransformer": "transformer",
-    "activation_epochs": "sop_objective",
-    "aligning": "alignment",
-    "backbone": "backbones",
-    "coding_rate": "coding",
-    "export": "exported",
-    "linear_probe": "probe",
-    "load_delta": "fine_tuning",
-    "maximal_rate_reduction": "rate_optimum",
-    "orthogonal_rate_reduction": "rate_optimum",
-    "probe_path": "probe",
-    "reduce_features": "surgery",
-    "replace_head": "surgery",
-    "tune": "fine_tuning",
+    "activation_epochs": "sop.sop_objective",
+    "aligning": "heads.alignment",
+    "backbone": "backbones.backbones",
+    "coding_rate": "rate.coding",
+    "export": "backbones.exported",
+    "linear_probe": "tuning.probe",
+    "load_delta": "tuning.fine_tuning",
+    "maximal_rate_reduction": "rate.rate_optimum",
+    "orthogonal_rate_reduction": "rate.rate_optimum",
+    "probe_path": "tuning.probe",
+    "reduce_features": "heads.surgery",
+    "replace_head": "heads.surgery",
+    "tune": "tuning.fine_tuning",
 }
 
 __all__ = [

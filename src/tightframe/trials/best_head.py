@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tightframe.core.errors import InputError
-from tightframe.nn.probe import linear_probe
-from tightframe.nn.tuning import Tuning
+from tightframe.nn.tuning.probe import linear_probe
+from tightframe.nn.tuning.tuning import Tuning
 from tightframe.trials.transfer_config import TransferConfig
 from tightframe.trials.tuned_epochs import Diary, Images, Rows, Task, collapse_of, layer_rows, row
 

@@ -17,10 +17,10 @@ from tightframe.core.errors import InputError
 from tightframe.data.images import ImageData, balanced_indices, stratified_split
 from tightframe.features.classifier import is_linear_map, size_of
 from tightframe.features.layers import blocks, named
-from tightframe.nn.delta import inside
-from tightframe.nn.fine_tuning import tune
-from tightframe.nn.placement import classifier_of
-from tightframe.nn.tuning import Tuning
+from tightframe.nn.tuning.delta import inside
+from tightframe.nn.tuning.fine_tuning import tune
+from tightframe.nn.tuning.placement import classifier_of
+from tightframe.nn.tuning.tuning import Tuning
 from tightframe.training.fabric import connect
 from tightframe.trials.best_head import start_head
 from tightframe.trials.prepared import Prepare, PreparedImages, Taken

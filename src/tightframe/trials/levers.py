@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from tightframe.core.errors import InputError
-from tightframe.nn.alignment import AlignedETFHead, aligning
-from tightframe.nn.losses import FocalLoss, LabelSmoothingLoss, RescaledMSELoss
-from tightframe.nn.rate_reduction import MCR2Loss
-from tightframe.nn.robust import EarlyLearningLoss, GeneralizedCrossEntropyLoss
-from tightframe.nn.sop import SOPLoss
-from tightframe.nn.surgery import reduce_features, replace_head
+from tightframe.nn.heads.alignment import AlignedETFHead, aligning
+from tightframe.nn.heads.surgery import reduce_features, replace_head
+from tightframe.nn.losses.losses import FocalLoss, LabelSmoothingLoss, RescaledMSELoss
+from tightframe.nn.losses.robust import EarlyLearningLoss, GeneralizedCrossEntropyLoss
+from tightframe.nn.rate.rate_reduction import MCR2Loss
+from tightframe.nn.sop.sop import SOPLoss
 
 HEADS = ("linear", "etf", "normalized", "aligned")
 

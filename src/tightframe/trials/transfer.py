@@ -14,9 +14,9 @@ from tightframe.core.errors import InputError
 from tightframe.data.images import ImageData
 from tightframe.features.classifier import size_of
 from tightframe.features.evaluation import devices_of, evaluation
-from tightframe.nn.fine_tuning import Method
-from tightframe.nn.skip import Tokens
-from tightframe.nn.tuning import TrainableShare, Tuning
+from tightframe.nn.tuning.fine_tuning import Method
+from tightframe.nn.tuning.skip import Tokens
+from tightframe.nn.tuning.tuning import TrainableShare, Tuning
 from tightframe.trials.best_head import solved, start_head
 from tightframe.trials.layer_choice import LayerChoice, fabric_on, prepared_tuning, rank_layers
 from tightframe.trials.prepared import Prepare, PreparedImages, few_shots, reading

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
-from tightframe.nn.fine_tuning import Method
-from tightframe.nn.probe import DECAYS
-from tightframe.nn.skip import Tokens
+from tightframe.nn.tuning.fine_tuning import Method
+from tightframe.nn.tuning.probe import DECAYS
+from tightframe.nn.tuning.skip import Tokens
 from tightframe.training.config import TrainConfig
 
 AUTO = "auto"

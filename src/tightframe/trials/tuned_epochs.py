@@ -24,7 +24,7 @@ from tightframe.features.evaluation import devices_of, evaluation
 from tightframe.features.layer_inputs import LayerInputs
 from tightframe.features.tap import FeatureTap
 from tightframe.features.trunk import cached_trunk
-from tightframe.nn.tuning import Tuning
+from tightframe.nn.tuning.tuning import Tuning
 from tightframe.training.batches import read_batches
 from tightframe.training.config import TrainConfig
 from tightframe.training.loop import fit

@@ -1,0 +1,1 @@
+"""One unknown kernel: deconvolution of many channels, and of short kernels that recur."""

@@ -1,0 +1,1 @@
+"""Several kernels at once: convolutions, the bilinear Lasso, sparse coding, and the estimator on them."""

@@ -1,0 +1,1 @@
+"""Images restored by dictionaries learned on their own patches."""

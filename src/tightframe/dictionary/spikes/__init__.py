@@ -1,0 +1,1 @@
+"""Spikes of neurons: sorted, decoded where they overlap, and scored."""

@@ -1,0 +1,1 @@
+"""Pretrained networks: read, prepared for, exported."""

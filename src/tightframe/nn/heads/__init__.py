@@ -1,0 +1,1 @@
+"""Last layers: fixed, aligned and normalised ones, and how a model gets one."""

@@ -1,0 +1,1 @@
+"""Losses with the signature of cross-entropy."""

@@ -1,0 +1,1 @@
+"""Coding rate reduction: the loss, its optimum, and the networks that unroll it."""

@@ -1,0 +1,1 @@
+"""Over-parameterised training that survives wrong labels, and names them."""

@@ -1,0 +1,1 @@
+"""Tuning a part of a network, and linear probes."""
