@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Generic, TypeVar
-
-import torch
 
 from tightframe.core.errors import InputError, TightframeError
 from tightframe.experiments.base import Place
 from tightframe.experiments.catalog import Entry
+from tightframe.experiments.sweeps import Sweep
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Claim, Panel, Record, Table
 from tightframe.runs.store import RunDirectory
 
 Config = TypeVar("Config")
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Applies a function to many items, in `workers` processes where that is more than one.
-
-    Args:
-        workers: Processes; 0 and 1 stay in this one.
-        data_root: Folder of the data sets, for functions that train on them.
-    """
-
-    workers: int = 0
-    data_root: Path | None = None
-
-    def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        """[function(item) for item in items], in this order."""
-        if self.workers <= 1:
-            return [function(item) for item in items]
-        from joblib import Parallel, delayed
-
-        return Parallel(n_jobs=self.workers)(delayed(_on_one_thread)(function, item) for item in items)
 
 
 @dataclass(frozen=True)
@@ -91,8 +69,10 @@ class Study(Generic[Config]):
         directory = None if place.out is None else RunDirectory.create(place.out, config=plain, resume=place.resume)
         if directory is not None and place.resume and directory.record_path.exists():
             return directory.load_record()
+        # What was finished before a run was killed is read back, and superfluous once there is a record.
+        kept = None if directory is None else place.out / "finished"
         try:
-            findings = self.investigate(config, Sweep(place.workers, place.data_root))
+            findings = self.investigate(config, Sweep(place.workers, place.data_root, kept, place.progress))
         except TightframeError:
             if directory is not None:
                 directory.release()
@@ -114,14 +94,10 @@ class Study(Generic[Config]):
         )
         if directory is not None:
             directory.save_record(record)
+            shutil.rmtree(kept, ignore_errors=True)
         return record
 
 
 def _plain(preset: str, config: object) -> dict[str, Any]:
     # Through JSON, so that it equals what a resumed run reads back.
     return {"preset": preset} | json.loads(json.dumps(asdict(config)))
-
-
-def _on_one_thread(function: Callable[[Any], Any], item: Any) -> Any:
-    torch.set_num_threads(1)
-    return function(item)

@@ -1,0 +1,117 @@
+"""`Sweep`: a function applied to many items in several processes, each result kept as soon as it is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tightframe.runs.console import progress
+from tightframe.runs.store import write_atomic
+
+# Marks of tuples and dicts in the files, which JSON would turn into lists or confuse with the marks.
+_TUPLE, _DICT = "tuple", "dict"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Applies a function to many items, in `workers` processes where that is more than one.
+
+    Args:
+        workers: Processes; 0 and 1 stay in this one.
+        data_root: Folder of the data sets, for functions that train on them.
+        kept: Folder of finished results, read in place of being computed again; None to keep none. Only results of
+            plain values (numbers, strings, lists, tuples, dicts) are kept.
+        shown: Whether progress is shown on the error stream.
+    """
+
+    workers: int = 0
+    data_root: Path | None = None
+    kept: Path | None = None
+    shown: bool = False
+
+    def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """[function(item) for item in items], in this order."""
+        items, results = list(items), []
+        with progress(len(items), function.__name__.strip("_").replace("_", " "), enabled=self.shown) as meter:
+            for result in self._results(function, items):
+                results.append(result)
+                meter.advance()
+        return results
+
+    def _results(self, function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
+        if self.workers <= 1:
+            yield from (_finished(function, item, self.kept) for item in items)
+            return
+        from joblib import Parallel, delayed
+
+        jobs = (delayed(_on_one_thread)(function, item, self.kept) for item in items)
+        yield from Parallel(n_jobs=self.workers, return_as="generator")(jobs)
+
+
+def _on_one_thread(function: Callable[[Any], Any], item: Any, kept: Path | None) -> Any:
+    torch.set_num_threads(1)
+    return _finished(function, item, kept)
+
+
+def _finished(function: Callable[[Any], Any], item: Any, kept: Path | None) -> Any:
+    """The kept result, or the one computed now, which is then kept."""
+    if kept is None:
+        return function(item)
+    try:
+        path = kept / f"{_name(function, item)}.json"
+    except TypeError:
+        return function(item)
+    if path.is_file():
+        return _restored(json.loads(path.read_text(encoding="utf-8")))
+    result = function(item)
+    try:
+        text = json.dumps(_plain(result))
+    except TypeError:
+        return result
+    kept.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text)
+    return result
+
+
+def _name(function: Callable[[Any], Any], item: Any) -> str:
+    """Of an item that says everything its result depends on: plain values, paths, and dataclasses of them."""
+    said = [function.__module__, function.__qualname__, _plain(_opened(item))]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _opened(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {type(value).__qualname__: {entry.name: _opened(getattr(value, entry.name)) for entry in fields(value)}}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_opened(entry) for entry in value]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) is list:
+        return [_plain(entry) for entry in value]
+    if type(value) is tuple:
+        return {_TUPLE: [_plain(entry) for entry in value]}
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {_DICT: {key: _plain(entry) for key, entry in value.items()}}
+    raise TypeError(f"{type(value).__name__} is not kept")
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_restored(entry) for entry in value]
+    if isinstance(value, dict) and _TUPLE in value:
+        return tuple(_restored(entry) for entry in value[_TUPLE])
+    if isinstance(value, dict):
+        return {key: _restored(entry) for key, entry in value[_DICT].items()}
+    return value
