@@ -15,7 +15,8 @@ from tightframe.experiments.base import Place
 from tightframe.experiments.image_tasks import ImageTask, read_task
 from tightframe.experiments.pretraining import Recipe, pretrained
 from tightframe.experiments.rank_correlation import spearman
-from tightframe.experiments.transfer_runs import Config, features, outcome, scored
+from tightframe.experiments.study import Sweep
+from tightframe.experiments.transfer_runs import LOST, Config, features, outcome, scored
 from tightframe.features.moments import ClassMoments
 from tightframe.report import page
 from tightframe.runs.record import Record
@@ -162,3 +163,11 @@ def test_features_are_read_behind_the_preparation():
     rows, _ = features(network, data, prepare=lambda images: 2 * images)
     with torch.no_grad():
         assert torch.allclose(rows, network.forward_features(2 * data.train.images), atol=1e-5)
+
+
+def test_a_training_that_breaks_down_is_told_and_the_others_go_on():
+    broken = replace(PLAIN, name="broken", train=replace(TRAIN, lr=1e30))
+    found = transfer_scores.investigate(replace(TINY, recipes=(PLAIN, broken), replicates=20), Sweep())
+    assert found.tables["networks"]["run"] == ["plain", "plain"]
+    assert found.tables["not trained"]["run"] == ["broken"]
+    assert "not finite" in found.tables["not trained"][LOST][0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tightframe.collapse.transfer import transfer_scores
 from tightframe.collapse.transfer_summary import SCORES
-from tightframe.core.errors import DegenerateError
+from tightframe.core.errors import DegenerateError, TightframeError
 from tightframe.data.images import ImageData
 from tightframe.experiments.image_tasks import ImageTask, read_task
 from tightframe.experiments.pretraining import Checkpoint, Recipe, pretrained
@@ -57,14 +57,24 @@ class Config:
     seed: int = 0
 
 
+LOST = "why there is none"
+
+
 def scored(item: tuple[Config, Recipe | str, Path | None, Path | None]) -> list[Row]:
-    """Every network of a recipe (or a public one) on every target: its scores there, and its accuracies."""
+    """Every network of a recipe (or a public one) on every target: its scores there, and its accuracies.
+
+    A recipe whose training breaks down gives one row, that says so under `LOST`.
+    """
     config, origin, kept, root = item
-    return [
-        about | _on(start, task, config, root)
-        for about, start in _starts(origin, kept, root)
-        for task in config.targets
-    ]
+    if isinstance(origin, str):
+        starts = [({"run": origin, "epoch": None, "model": origin} | dict.fromkeys(SOURCE), origin)]
+    else:
+        source = read_task(origin.source, root)
+        try:
+            starts = _trained(pretrained(origin, root=root, kept=kept), source)
+        except TightframeError as error:
+            return [{"run": origin.name, "source": source.name, LOST: str(error)}]
+    return [about | _on(start, task, config, root) for about, start in starts for task in config.targets]
 
 
 def outcome(method: str) -> str:
@@ -83,16 +93,16 @@ def features(model: nn.Module, data: ImageData, *, prepare: Prepare | None = Non
     return rows.cpu(), torch.cat([batch.labels for batch in batches]).cpu()
 
 
-def _starts(origin: Recipe | str, kept: Path | None, root: Path | None) -> Iterator[tuple[Row, Checkpoint | str]]:
-    if isinstance(origin, str):
-        yield {"run": origin, "epoch": None, "model": origin} | dict.fromkeys(SOURCE), origin
-        return
-    source = read_task(origin.source, root)
-    for checkpoint in pretrained(origin, root=root, kept=kept):
+def _trained(checkpoints: Sequence[Checkpoint], source: ImageData) -> list[tuple[Row, Checkpoint]]:
+    """Networks of our own, with what they are on their source."""
+    found = []
+    for checkpoint in checkpoints:
         network, _ = ready(checkpoint, source)
-        found = transfer_scores(*features(network, source), classes=len(source.classes), probe=False)
-        about = {"run": origin.name, "epoch": checkpoint.epoch, "model": f"{origin.name}, {checkpoint.epoch} epochs"}
-        yield about | {SOURCE[0]: found.scores["NC1"].value, SOURCE[1]: checkpoint.accuracy}, checkpoint
+        scores = transfer_scores(*features(network, source), classes=len(source.classes), probe=False).scores
+        name = checkpoint.recipe.name
+        about = {"run": name, "epoch": checkpoint.epoch, "model": f"{name}, {checkpoint.epoch} epochs"}
+        found.append((about | {SOURCE[0]: scores["NC1"].value, SOURCE[1]: checkpoint.accuracy}, checkpoint))
+    return found
 
 
 def _on(start: Checkpoint | str, task: ImageTask, config: Config, root: Path | None) -> Row:

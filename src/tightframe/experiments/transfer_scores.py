@@ -13,7 +13,7 @@ from tightframe.experiments.image_tasks import ImageTask
 from tightframe.experiments.pretraining import PretrainedStudy, Recipe
 from tightframe.experiments.rank_correlation import spearman, spearman_interval
 from tightframe.experiments.study import Findings, Sweep
-from tightframe.experiments.transfer_runs import SOURCE, Config, Row, outcome, scored
+from tightframe.experiments.transfer_runs import LOST, SOURCE, Config, Row, outcome, scored
 from tightframe.runs.record import Claim, Panel, table_of
 from tightframe.training.config import TrainConfig
 
@@ -26,7 +26,7 @@ _WAYS: tuple[tuple[str, dict, dict], ...] = (
     ("label smoothing", {}, {"loss": "ls:smoothing=0.1"}),
     ("focal", {}, {"loss": "focal:gamma=3"}),
     ("MSE", {}, {"loss": "mse:scale=1,target=15", "lr": 0.01}),
-    ("MCR2", {}, {"loss": "mcr2", "lr": 0.01}),
+    ("MCR2", {}, {"loss": "mcr2", "lr": 0.002}),
     ("strong decay", {}, {"weight_decay": 1e-2}),
     ("no decay", {}, {"weight_decay": 0.0}),
     ("augmented", {}, {"augment": "crop-flip"}),
@@ -106,9 +106,11 @@ PRESETS = {
 def investigate(config: Config, sweep: Sweep, *, kept: Path | None = None) -> Findings:
     """Pretrain, score and tune every network, and rank the networks by each."""
     origins = (*config.recipes, *config.public)
-    rows = list(chain(*sweep(scored, [(config, origin, kept, sweep.data_root) for origin in origins])))
+    found = list(chain(*sweep(scored, [(config, origin, kept, sweep.data_root) for origin in origins])))
+    rows, lost = ([row for row in found if (LOST in row) is missing] for missing in (False, True))
     correlations = [row for task in config.targets for row in _correlations(rows, task.name, config)]
     tables = {"networks": table_of(rows), "correlations": table_of(correlations)}
+    tables |= {"not trained": table_of(lost)} if lost else {}
     claims = [claim for task in config.targets for claim in _claims(correlations, task.name, config)]
     return Findings(tuple(claims), _answer(correlations, config), tables, _panels(config))
 
