@@ -13,7 +13,6 @@ import torch
 from benchmarks.measuring import Report, arguments
 from torch import Tensor
 
-from tightframe.core.errors import MissingDependencyError
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
 from tightframe.dictionary.blind.multichannel import deconvolve_channels
@@ -85,10 +84,8 @@ def _calcium(report: Report, quick: bool) -> None:
     try:
         oasis = version("oasis-deconv")
         from oasis.functions import deconvolve
-    except (PackageNotFoundError, ImportError) as error:
-        raise MissingDependencyError(
-            "OASIS beside ours", got=str(error), remedy="Install it with: pip install oasis-deconv"
-        ) from None
+    except (PackageNotFoundError, ImportError):
+        oasis, deconvolve = "(not installed)", None
     report.say(
         "Calcium: 10,000 frames at 30 Hz, 165 events, kernel exp(-t/0.4 s) - exp(-t/0.05 s) with peak one. OASIS "
         f"{oasis} knows the family, an AR(2), and estimates its constants; ours is blind. Correlations of three-frame "
@@ -105,7 +102,7 @@ def _calcium(report: Report, quick: bool) -> None:
             seconds.append(spent)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                for signal, truth in zip(signals.numpy(), codes, strict=True):
+                for signal, truth in zip(signals.numpy(), codes, strict=True) if deconvolve else ():
                     result, spent = _timed(lambda y=signal: deconvolve(y, g=(None, None), penalty=1))
                     theirs.append(_correlation(truth, torch.from_numpy(np.asarray(result[1]))))
                     peer_seconds.append(spent)
@@ -116,8 +113,8 @@ def _calcium(report: Report, quick: bool) -> None:
                 median(ours),
                 median(errors),
                 median(seconds),
-                median(theirs),
-                traces * median(peer_seconds),
+                median(theirs) if theirs else "–",
+                traces * median(peer_seconds) if theirs else "–",
             )
         )
     columns = ["noise", "traces", "ours", "kernel error", "CPU s", "OASIS", "CPU s of OASIS"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,12 @@ def test_what_is_not_plain_is_computed_again(tmp_path, items):
     for _ in range(2):
         assert len(Sweep(kept=tmp_path)(of_tensors, items)) == 2
     assert len(CALLS) == 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_function_with_arguments_of_its_own_is_computed_again(tmp_path):
+    for power in (2, 3):
+        assert Sweep(kept=tmp_path)(partial(pow, power), [2, 3]) == [power**2, power**3]
     assert not list(tmp_path.iterdir())
 
 

@@ -38,7 +38,8 @@ class Sweep:
     def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """[function(item) for item in items], in this order."""
         items, results = list(items), []
-        with progress(len(items), function.__name__.strip("_").replace("_", " "), enabled=self.shown) as meter:
+        said = getattr(function, "__name__", "items").strip("_").replace("_", " ")
+        with progress(len(items), said, enabled=self.shown) as meter:
             for result in self._results(function, items):
                 results.append(result)
                 meter.advance()
@@ -65,7 +66,7 @@ def _finished(function: Callable[[Any], Any], item: Any, kept: Path | None) -> A
         return function(item)
     try:
         path = kept / f"{_name(function, item)}.json"
-    except TypeError:
+    except (AttributeError, TypeError):
         return function(item)
     if path.is_file():
         return _restored(json.loads(path.read_text(encoding="utf-8")))
@@ -80,7 +81,12 @@ def _finished(function: Callable[[Any], Any], item: Any, kept: Path | None) -> A
 
 
 def _name(function: Callable[[Any], Any], item: Any) -> str:
-    """Of an item that says everything its result depends on: plain values, paths, and dataclasses of them."""
+    """Of an item that says everything its result depends on: plain values, paths, and dataclasses of them.
+
+    Raises:
+        AttributeError: A function without a name, a partial one say, whose arguments are not seen.
+        TypeError: Anything else in the item.
+    """
     said = [function.__module__, function.__qualname__, _plain(_opened(item))]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
