@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from tightframe.core.errors import InputError
-from tightframe.data.source import ROOT_VARIABLE
+
+ROOT_VARIABLE = "TIGHTFRAME_DATA"
 
 
 def data_file(*places: str, root: str | Path | None = None) -> Path:
@@ -19,19 +20,36 @@ def data_file(*places: str, root: str | Path | None = None) -> Path:
     Raises:
         InputError: No root, a root that is no directory, or none of the files; the places looked at are listed.
     """
+    folder = root_folder(places[0], root, contents="that folder")
+    for place in places:
+        for name in dict.fromkeys((place, place.removesuffix(".gz"), place.removesuffix(".gz") + ".gz")):
+            if (folder / name).is_file():
+                return folder / name
+    raise InputError(f"the file {places[0]}", got=f"none in {folder}", remedy="Put it there.")
+
+
+def root_folder(wanted: str, root: str | Path | None, *, contents: str) -> Path:
+    """The folder of the data sets: `root`, or what TIGHTFRAME_DATA names.
+
+    Args:
+        wanted: What is looked for there.
+        root: Folder, or None.
+        contents: The folder in words, for what to do where there is none.
+
+    Raises:
+        InputError: Neither is given, or it is no directory.
+    """
     chosen = root if root is not None else os.environ.get(ROOT_VARIABLE)
     if not chosen:
         raise InputError(
-            f"the folder that holds {places[0]}",
+            f"the folder that holds {wanted}",
             got=f"neither `root` nor the environment variable {ROOT_VARIABLE}",
-            remedy=f"Set {ROOT_VARIABLE} (or --data-root) to it.",
+            remedy=f"Set {ROOT_VARIABLE} (or --data-root) to {contents}.",
         )
     if not Path(chosen).is_dir():
         raise InputError(
-            f"the folder that holds {places[0]}", got=f"{chosen}, which is not a directory", remedy="Name the folder."
+            f"the folder that holds {wanted}",
+            got=f"{chosen}, which is not a directory",
+            remedy=f"Name {contents}.",
         )
-    for place in places:
-        for name in dict.fromkeys((place, place.removesuffix(".gz"), place.removesuffix(".gz") + ".gz")):
-            if (Path(chosen) / name).is_file():
-                return Path(chosen) / name
-    raise InputError(f"the file {places[0]}", got=f"none in {chosen}", remedy="Put it there.")
+    return Path(chosen)

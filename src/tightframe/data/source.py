@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from tightframe.core.errors import InputError
 from tightframe.data.images import ArrayDataset, ImageData, balanced_indices
+from tightframe.data.location import root_folder
 
 __all__ = ["SPECS", "ArrayDataset", "ImageData", "load"]
 
@@ -21,7 +21,6 @@ SPECS = (
     "folder:PATH",
     "hf:NAME",
 )
-ROOT_VARIABLE = "TIGHTFRAME_DATA"
 
 _WANTED = {
     "mnist": "mnist/ (or MNIST/raw/) with train-images-idx3-ubyte, train-labels-idx1-ubyte, "
@@ -106,17 +105,4 @@ def _is_digits(kind: str, place: str) -> bool:
 
 
 def _root(kind: str, root: Path | None) -> Path:
-    chosen = root if root is not None else os.environ.get(ROOT_VARIABLE)
-    if not chosen:
-        raise InputError(
-            f"the folder that holds the files of {kind}",
-            got=f"neither `root` nor the environment variable {ROOT_VARIABLE}",
-            remedy=f"Set {ROOT_VARIABLE} (or --data-root) to the folder that contains {_WANTED[kind]}.",
-        )
-    if not Path(chosen).is_dir():
-        raise InputError(
-            f"the folder that holds the files of {kind}",
-            got=f"{chosen}, which is not a directory",
-            remedy=f"Name the folder that contains {_WANTED[kind]}.",
-        )
-    return Path(chosen)
+    return root_folder(f"the files of {kind}", root, contents=f"the folder that contains {_WANTED[kind]}")

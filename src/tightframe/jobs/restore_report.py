@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +12,10 @@ from torch import Tensor
 from tightframe.dictionary.images.fidelity import psnr, ssim
 from tightframe.dictionary.images.pictures import Restored
 from tightframe.runs.environment import describe
+from tightframe.runs.pictures import encoded
 from tightframe.runs.record import Cell, Panel, Record, table_of
 
 _NAMES = {"dct": "fixed cosine dictionary", "learned": "learned dictionary"}
-# Longest side of a picture in the report.
-_SIDE = 480
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def record_of(job: Restoration, attempts: dict[str, Attempt], config: dict[str, 
     shown += [(_NAMES[name], one.restored.image) for name, one in attempts.items()]
     pictures: list[dict[str, Cell]] = [{"what": what, "picture": _cell(image, job.limits)} for what, image in shown]
     learned = attempts["learned"].restored
-    pictures.append({"what": "learned atoms", "picture": _encoded(mosaic(learned.bases).round().astype(np.uint8))})
+    pictures.append({"what": "learned atoms", "picture": encoded(mosaic(learned.bases).round().astype(np.uint8))})
     trace = learned.solution.trace
     steps = [{"step": row["step"], "objective": row["objective"]} for row in trace]
     panel = Panel(
@@ -133,15 +130,4 @@ def _answer(job: Restoration, rows: list[dict[str, Cell]], attempts: dict[str, A
 def _cell(image: Tensor, limits: tuple[float, float]) -> str:
     low, high = limits
     pixels = ((image.double() - low) / (high - low)).clamp(0, 1).mul(255).round().byte()
-    return _encoded(pixels.numpy() if pixels.ndim == 2 else pixels.movedim(0, -1).numpy())
-
-
-def _encoded(pixels: np.ndarray) -> str:
-    """A png of at most `_SIDE` pixels along its longer side, as the cell of a table."""
-    from PIL import Image
-
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((_SIDE, _SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return encoded(pixels.numpy() if pixels.ndim == 2 else pixels.movedim(0, -1).numpy())

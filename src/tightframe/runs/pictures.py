@@ -26,7 +26,21 @@ def picture(image: np.ndarray, limits: tuple[float, float], *, least: int = 0) -
     shown = Image.fromarray(grey)
     factor = -(-least // max(grey.shape)) if least else 1
     shown = shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
-    shown.thumbnail((_SIDE, _SIDE))
+    return encoded(np.asarray(shown))
+
+
+def encoded(pixels: np.ndarray, *, most: int | None = _SIDE) -> str:
+    """Bytes (height, width) or (height, width, 3) as a png in the cell of a table.
+
+    Args:
+        pixels: uint8.
+        most: Larger pictures are shrunk until the longer side has as many pixels; None keeps them.
+    """
+    from PIL import Image
+
+    shown = Image.fromarray(np.ascontiguousarray(pixels))
+    if most is not None:
+        shown.thumbnail((most, most))
     buffer = io.BytesIO()
-    shown.save(buffer, format="PNG")
+    shown.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

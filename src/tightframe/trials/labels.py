@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 
 from tightframe.core.errors import InputError
 from tightframe.data.images import ImageData, balanced_indices, stratified_split
+from tightframe.data.location import ROOT_VARIABLE
 from tightframe.data.noise import flipped
-from tightframe.data.source import ROOT_VARIABLE, load
+from tightframe.data.source import load
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import torch
 from torch import Tensor
 
 from tightframe.data.images import ImageData
+from tightframe.runs.pictures import encoded
 from tightframe.runs.record import Table, table_of
 from tightframe.trials.audit import LabelAudit
 
@@ -45,11 +43,7 @@ def suspects(audit: LabelAudit, data: ImageData, *, most: int = MOST) -> Table:
 
 def thumbnail(image: Tensor, data: ImageData) -> str:
     """A standardised image (C, H, W) as a PNG in a data URI; images of other channels show their first one."""
-    from PIL import Image
-
     mean, std = (torch.tensor(values or (fill,)).view(-1, 1, 1) for values, fill in ((data.mean, 0.5), (data.std, 0.5)))
     pixels = (image.cpu() * std + mean).clamp(0, 1).mul(255).round().byte()
     shown = pixels.permute(1, 2, 0) if len(pixels) == 3 else pixels[0]
-    buffer = io.BytesIO()
-    Image.fromarray(shown.contiguous().numpy()).save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return encoded(shown.numpy(), most=None)
