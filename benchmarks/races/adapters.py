@@ -9,7 +9,7 @@ from benchmarks.measuring import Report, arguments
 from torch import Tensor, nn
 
 from tightframe.core.rng import generator
-from tightframe.data.digits import digits
+from tightframe.data.labelled.digits import digits
 from tightframe.deeplinear.adapter import adapt, parameter_groups
 
 

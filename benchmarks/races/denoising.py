@@ -17,8 +17,8 @@ from tightframe.core.rng import generator
 from tightframe.dictionary.images.fidelity import psnr, ssim
 from tightframe.dictionary.images.patches import patch_average, patch_rows, remove_means
 from tightframe.dictionary.images.restoration import denoise
-from tightframe.experiments.image_restoration import picture
-from tightframe.experiments.standard_denoisers import denoised_by
+from tightframe.experiments.dictionary.image_restoration import picture
+from tightframe.experiments.dictionary.standard_denoisers import denoised_by
 
 SIDE = 8
 # OMP stops where the residual is this many times the noise: the better of 1.1 and the usual 1.15 on Barbara.

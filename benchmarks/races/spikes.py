@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from benchmarks.measuring import Report, arguments, cpu_seconds
 
-from tightframe.data.recordings import Recording
-from tightframe.data.spikes import Spikes
+from tightframe.data.recorded.recordings import Recording
+from tightframe.data.recorded.spikes import Spikes
 from tightframe.dictionary.spikes.sorting import sort_spikes
 from tightframe.dictionary.spikes.sorting_scores import match_spikes
-from tightframe.experiments.spike_sorting import Case, Condition, Config, simulated
-from tightframe.experiments.threshold_sorter import threshold_sorting
+from tightframe.experiments.dictionary.spike_sorting import Case, Condition, Config, simulated
+from tightframe.experiments.dictionary.threshold_sorter import threshold_sorting
 
 Sorter = Callable[[Recording], Spikes]
 

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
 from tightframe.core.rng import generator
-from tightframe.data.images import ArrayDataset
+from tightframe.data.labelled.images import ArrayDataset
 from tightframe.features.trunk import TrunkFeatures, cached_trunk
 from tightframe.nn.networks import resnet18
 from tightframe.nn.tuning.fine_tuning import tune

@@ -22,7 +22,7 @@ import pytest
 
 import tightframe
 from tightframe.cli.main import main
-from tightframe.data.source import SPECS
+from tightframe.data.labelled.source import SPECS
 from tightframe.experiments import catalog
 from tightframe.jobs.options import MeasureOptions, TrainOptions
 from tightframe.jobs.train import trial_config
@@ -213,5 +213,5 @@ def test_every_claim_of_the_ledger_has_an_experiment():
     twice = [claim for claim in claims if len(catalog.entries(claim)) > 1]
     assert sorted(twice) == ["D9", "N15", "N7"]
     names = {entry.name.replace("-", "_") for entry in catalog.ENTRIES}
-    written = {path for path in (SOURCE / "experiments").glob("*.py") if "\nEXPERIMENT = " in path.read_text("utf-8")}
+    written = {path for path in (SOURCE / "experiments").glob("*/*.py") if "\nEXPERIMENT = " in path.read_text("utf-8")}
     assert names == {path.stem for path in written}

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tightframe.data.calcium import calcium_trace
-from tightframe.experiments import calcium, catalog
-from tightframe.experiments.calcium import Case, Config, recorded
+from tightframe.data.recorded.calcium import calcium_trace
+from tightframe.experiments import catalog
+from tightframe.experiments.dictionary import calcium
+from tightframe.experiments.dictionary.calcium import Case, Config, recorded
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from tightframe.core.errors import DegenerateError, InputError
-from tightframe.experiments import catalog, convolutional_dictionaries
-from tightframe.experiments.circulant_runs import examine, kind_of
-from tightframe.experiments.circulant_scenes import (
+from tightframe.experiments import catalog
+from tightframe.experiments.dictionary import convolutional_dictionaries
+from tightframe.experiments.dictionary.circulant_runs import examine, kind_of
+from tightframe.experiments.dictionary.circulant_scenes import (
     Cell,
     Scene,
     circular_similarity,
     distinct_shifts,
     landscape_of,
 )
-from tightframe.experiments.convolutional_claims import claims_of
+from tightframe.experiments.dictionary.convolutional_claims import claims_of
 from tightframe.report import page
 from tightframe.runs.record import Record
 

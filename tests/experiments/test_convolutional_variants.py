@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import bilinear_variants, catalog
-from tightframe.experiments.variant_effects import CAVEATS, effects_of
-from tightframe.experiments.variant_runs import (
+from tightframe.experiments import catalog
+from tightframe.experiments.dictionary import bilinear_variants
+from tightframe.experiments.dictionary.variant_effects import CAVEATS, effects_of
+from tightframe.experiments.dictionary.variant_runs import (
     VARIANTS,
     Cell,
     _solved,

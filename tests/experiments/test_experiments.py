@@ -11,8 +11,9 @@ from tightframe.collapse.conventions import convention
 from tightframe.collapse.separation import fit_separation
 from tightframe.collapse.summary import CollapseSummary, LayerCollapse, Measurement
 from tightframe.core.errors import InputError
-from tightframe.experiments import catalog, depthwise, optimizers, weight_decay
+from tightframe.experiments import catalog
 from tightframe.experiments.base import falls, with_training
+from tightframe.experiments.collapse import depthwise, optimizers, weight_decay
 from tightframe.report import page
 from tightframe.report.tables import text_claims
 from tightframe.runs.record import Record

@@ -8,8 +8,9 @@ from statistics import stdev
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import catalog, fixed_heads
-from tightframe.experiments.head_runs import FRAME, HEADS, LEARNED, Config, Setting, published, reduced, trained
+from tightframe.experiments import catalog
+from tightframe.experiments.levers import fixed_heads
+from tightframe.experiments.levers.head_runs import FRAME, HEADS, LEARNED, Config, Setting, published, reduced, trained
 from tightframe.report import page
 from tightframe.runs.record import Record
 from tightframe.training.config import TrainConfig

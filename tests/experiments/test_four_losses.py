@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import four_losses
-from tightframe.experiments.loss_runs import Config, Run, chance_range, distance, spread, trained
+from tightframe.experiments.collapse import four_losses
+from tightframe.experiments.collapse.loss_runs import Config, Run, chance_range, distance, spread, trained
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -11,8 +11,9 @@ import torch
 from tightframe.core.rng import generator
 from tightframe.dictionary.images.fidelity import psnr
 from tightframe.dictionary.images.restoration import denoise
-from tightframe.experiments import catalog, image_restoration, standard_denoisers
-from tightframe.experiments.image_restoration import Config, picture
+from tightframe.experiments import catalog
+from tightframe.experiments.dictionary import image_restoration, standard_denoisers
+from tightframe.experiments.dictionary.image_restoration import Config, picture
 from tightframe.report import page
 from tightframe.runs.record import Record
 

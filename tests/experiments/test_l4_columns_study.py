@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tightframe.core.errors import DegenerateError, InputError
-from tightframe.experiments import catalog, column_claims, l4_columns
-from tightframe.experiments.l4_landscapes import (
+from tightframe.experiments import catalog
+from tightframe.experiments.dictionary import column_claims, l4_columns
+from tightframe.experiments.dictionary.l4_landscapes import (
     Sparse,
     column_ends,
     critical_points,
@@ -23,7 +24,7 @@ from tightframe.experiments.l4_landscapes import (
     refined_columns,
     whole_basis,
 )
-from tightframe.experiments.power_laws import half_crossing, log_slope, root_mean_square
+from tightframe.experiments.dictionary.power_laws import half_crossing, log_slope, root_mean_square
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -7,9 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tightframe.experiments import catalog, dictionary_claims, l4_dictionaries
-from tightframe.experiments.l4_landscapes import Sparse
-from tightframe.experiments.l4_phases import coupons, expected_trials, predicted_deviation, sampled_trials, tightness
+from tightframe.experiments import catalog
+from tightframe.experiments.dictionary import dictionary_claims, l4_dictionaries
+from tightframe.experiments.dictionary.l4_landscapes import Sparse
+from tightframe.experiments.dictionary.l4_phases import (
+    coupons,
+    expected_trials,
+    predicted_deviation,
+    sampled_trials,
+    tightness,
+)
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from tightframe.experiments import catalog, label_noise, noise_runs, noisy_labels
+from tightframe.experiments import catalog
 from tightframe.experiments.base import with_training
+from tightframe.experiments.labels import label_noise, noise_runs, noisy_labels
 from tightframe.experiments.study import Sweep
 from tightframe.report import page
 from tightframe.runs.record import Record

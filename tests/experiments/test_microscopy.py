@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.data.superpositions import SuperpositionTruth
-from tightframe.data.topographs import ring_kernels
+from tightframe.data.pictured.superpositions import SuperpositionTruth
+from tightframe.data.pictured.topographs import ring_kernels
 from tightframe.dictionary.images.defects import find_defects
-from tightframe.experiments import catalog, microscopy, surface_labels
-from tightframe.experiments.microscopy import Config, against_truth
-from tightframe.experiments.surface_labels import METHODS, THRESHOLDS, Scored, blobs, held_out, thresholds
+from tightframe.experiments import catalog
+from tightframe.experiments.dictionary import microscopy, surface_labels
+from tightframe.experiments.dictionary.microscopy import Config, against_truth
+from tightframe.experiments.dictionary.surface_labels import METHODS, THRESHOLDS, Scored, blobs, held_out, thresholds
 from tightframe.report import page
 from tightframe.runs.record import Record
 

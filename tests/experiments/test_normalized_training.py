@@ -9,11 +9,21 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.data.images import ArrayDataset
-from tightframe.data.source import load
-from tightframe.experiments import normalized_training as study
-from tightframe.experiments import sphere_runs
-from tightframe.experiments.sphere_runs import ARMS, LAST, SPHERES, WEIGHTS, Config, initial, reached, task, turned
+from tightframe.data.labelled.images import ArrayDataset
+from tightframe.data.labelled.source import load
+from tightframe.experiments.levers import normalized_training as study
+from tightframe.experiments.levers import sphere_runs
+from tightframe.experiments.levers.sphere_runs import (
+    ARMS,
+    LAST,
+    SPHERES,
+    WEIGHTS,
+    Config,
+    initial,
+    reached,
+    task,
+    turned,
+)
 from tightframe.nn.heads.normalized import NormalizedHead
 from tightframe.report import page
 from tightframe.runs.record import Record

@@ -8,8 +8,9 @@ from math import isnan, sqrt
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import catalog, random_labels
-from tightframe.experiments.width_runs import RANDOM, RIGHT, Config, trained
+from tightframe.experiments import catalog
+from tightframe.experiments.collapse import random_labels
+from tightframe.experiments.collapse.width_runs import RANDOM, RIGHT, Config, trained
 from tightframe.report import page
 from tightframe.runs.record import Record
 from tightframe.training.config import TrainConfig

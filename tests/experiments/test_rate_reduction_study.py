@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import catalog, rate_reduction, rate_training
+from tightframe.experiments import catalog
+from tightframe.experiments.levers import rate_reduction, rate_training
 from tightframe.report import page
 from tightframe.runs.record import Record
 

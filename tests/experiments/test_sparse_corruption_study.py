@@ -11,8 +11,9 @@ import torch
 
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
-from tightframe.experiments import catalog, corruption_claims, sparse_corruption
-from tightframe.experiments.corruption import (
+from tightframe.experiments import catalog
+from tightframe.experiments.labels import corruption_claims, sparse_corruption
+from tightframe.experiments.labels.corruption import (
     Corruption,
     approach,
     draw,
@@ -20,7 +21,7 @@ from tightframe.experiments.corruption import (
     predicted_power,
     recover,
 )
-from tightframe.experiments.recovery import crossings, row_coherence, transition
+from tightframe.experiments.labels.recovery import crossings, row_coherence, transition
 from tightframe.report import page
 from tightframe.runs.record import Record
 

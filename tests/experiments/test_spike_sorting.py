@@ -8,15 +8,25 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.data.recordings import Recording, locust_recording
-from tightframe.data.spike_trains import spike_recording
-from tightframe.data.waveforms import analytic_templates
+from tightframe.data.recorded.recordings import Recording, locust_recording
+from tightframe.data.recorded.spike_trains import spike_recording
+from tightframe.data.recorded.waveforms import analytic_templates
 from tightframe.dictionary.spikes.sorting_scores import match_spikes
-from tightframe.experiments import catalog, spike_sorting
+from tightframe.experiments import catalog
 from tightframe.experiments.base import Place
-from tightframe.experiments.spike_sorting import BASE, BASE_TOLD, OURS, Case, Condition, Config, investigate, templates
+from tightframe.experiments.dictionary import spike_sorting
+from tightframe.experiments.dictionary.spike_sorting import (
+    BASE,
+    BASE_TOLD,
+    OURS,
+    Case,
+    Condition,
+    Config,
+    investigate,
+    templates,
+)
+from tightframe.experiments.dictionary.threshold_sorter import threshold_sorting
 from tightframe.experiments.study import Sweep
-from tightframe.experiments.threshold_sorter import threshold_sorting
 from tightframe.report import page
 from tightframe.runs.record import Record
 

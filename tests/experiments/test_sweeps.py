@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tightframe.experiments.base import Place
-from tightframe.experiments.catalog import Entry
+from tightframe.experiments.entry import Entry
 from tightframe.experiments.study import Findings, Study
 from tightframe.experiments.sweeps import Sweep
 from tightframe.runs.record import table_of

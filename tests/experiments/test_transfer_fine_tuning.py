@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import catalog, fine_tuning, fine_tuning_claims
-from tightframe.experiments.fine_tuning_runs import Case, Config, Start, Work, held_out, started, tuned
-from tightframe.experiments.image_tasks import ImageTask, read_task
-from tightframe.experiments.parameter_shares import resnet50, share_claims, vit_base
-from tightframe.experiments.pretraining import Recipe, pretrained
+from tightframe.experiments import catalog
 from tightframe.experiments.published import tuned_backbones
+from tightframe.experiments.transfer import fine_tuning, fine_tuning_claims
+from tightframe.experiments.transfer.fine_tuning_runs import Case, Config, Start, Work, held_out, started, tuned
+from tightframe.experiments.transfer.image_tasks import ImageTask, read_task
+from tightframe.experiments.transfer.parameter_shares import resnet50, share_claims, vit_base
+from tightframe.experiments.transfer.pretraining import Recipe, pretrained
 from tightframe.nn.tuning.fine_tuning import tune
 from tightframe.report import page
 from tightframe.runs.record import Record
@@ -280,7 +281,7 @@ def test_every_method_that_takes_steps_has_as_many_step_sizes():
 
 def test_the_layer_named_for_the_public_resnet_is_the_block_of_the_source(tmp_path):
     transformers = pytest.importorskip("transformers")
-    from tightframe.experiments.starting_points import ready
+    from tightframe.experiments.transfer.starting_points import ready
 
     torch.manual_seed(0)
     config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 2, 1])

@@ -14,14 +14,14 @@ from scipy import stats
 from torch import nn
 
 from tightframe.core.errors import InputError
-from tightframe.data.digits import digits
-from tightframe.data.images import ArrayDataset, ImageData
-from tightframe.experiments import image_tasks, pretraining
-from tightframe.experiments.image_tasks import ImageTask, read_task
-from tightframe.experiments.pretraining import Recipe, pretrained
-from tightframe.experiments.rank_correlation import spearman, spearman_interval
-from tightframe.experiments.starting_points import ready
-from tightframe.experiments.transfer_runs import features
+from tightframe.data.labelled.digits import digits
+from tightframe.data.labelled.images import ArrayDataset, ImageData
+from tightframe.experiments.transfer import image_tasks, pretraining
+from tightframe.experiments.transfer.image_tasks import ImageTask, read_task
+from tightframe.experiments.transfer.pretraining import Recipe, pretrained
+from tightframe.experiments.transfer.rank_correlation import spearman, spearman_interval
+from tightframe.experiments.transfer.starting_points import ready
+from tightframe.experiments.transfer.transfer_runs import features
 from tightframe.training.config import TrainConfig
 from tightframe.trials.levers import build_loss
 from tightframe.trials.trial import TrialConfig, initial_model

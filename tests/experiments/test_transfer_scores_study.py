@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from tightframe.collapse.variability import nc1
-from tightframe.experiments import catalog, pretraining, transfer_scores
+from tightframe.experiments import catalog
 from tightframe.experiments.base import Place
-from tightframe.experiments.image_tasks import ImageTask, read_task
-from tightframe.experiments.pretraining import Recipe, pretrained
-from tightframe.experiments.rank_correlation import spearman
 from tightframe.experiments.study import Sweep
-from tightframe.experiments.transfer_runs import LOST, Config, features, outcome, scored
+from tightframe.experiments.transfer import pretraining, transfer_scores
+from tightframe.experiments.transfer.image_tasks import ImageTask, read_task
+from tightframe.experiments.transfer.pretraining import Recipe, pretrained
+from tightframe.experiments.transfer.rank_correlation import spearman
+from tightframe.experiments.transfer.transfer_runs import LOST, Config, features, outcome, scored
 from tightframe.features.moments import ClassMoments
 from tightframe.report import page
 from tightframe.runs.record import Record

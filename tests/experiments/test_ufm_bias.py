@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import ufm_bias
 from tightframe.experiments.study import Sweep
+from tightframe.experiments.ufm import ufm_bias
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from tightframe.experiments import catalog, ufm_collapse
+from tightframe.experiments import catalog
+from tightframe.experiments.ufm import ufm_collapse
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import catalog, ufm_convex
-from tightframe.experiments.programs import Cell, bisect_decay, compare, follow, spectrum
+from tightframe.experiments import catalog
+from tightframe.experiments.ufm import ufm_convex
+from tightframe.experiments.ufm.programs import Cell, bisect_decay, compare, follow, spectrum
 from tightframe.report import page
 from tightframe.runs.record import Record
 

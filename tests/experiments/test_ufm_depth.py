@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tightframe.experiments import ufm_depth
+from tightframe.experiments.ufm import ufm_depth
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tightframe.experiments import ufm_landscape
 from tightframe.experiments.study import Sweep
+from tightframe.experiments.ufm import ufm_landscape
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tightframe.experiments import catalog, ufm_losses
+from tightframe.experiments import catalog
+from tightframe.experiments.ufm import ufm_losses
 from tightframe.report import page
 from tightframe.runs.record import Record
 from tightframe.ufm.losses import CrossEntropy

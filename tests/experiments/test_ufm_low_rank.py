@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tightframe.experiments import chains, pairs, ufm_low_rank
+from tightframe.experiments.ufm import chains, pairs, ufm_low_rank
 from tightframe.report import page
 from tightframe.runs.record import Record
 from tightframe.ufm.subsets import subset_value

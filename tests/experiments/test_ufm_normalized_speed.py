@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import ufm_normalized_speed as speed
+from tightframe.experiments.ufm import ufm_normalized_speed as speed
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tightframe.experiments import sphere_claims, spheres
 from tightframe.experiments.catalog import entry
-from tightframe.experiments.ufm_normalized import EXPERIMENT, Config
+from tightframe.experiments.ufm import sphere_claims, spheres
+from tightframe.experiments.ufm.ufm_normalized import EXPERIMENT, Config
 from tightframe.report import page
 from tightframe.runs.record import Record
 from tightframe.ufm.normalized import NormalizedFeatures, SphereForm

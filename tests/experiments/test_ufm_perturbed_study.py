@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.experiments import ufm_perturbed
 from tightframe.experiments.study import Sweep
+from tightframe.experiments.ufm import ufm_perturbed
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tightframe.experiments import chains, ufm_extended
+from tightframe.experiments.ufm import chains, ufm_extended
 from tightframe.report import page
 from tightframe.runs.record import Record
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from door import refused
 from tightframe import nn
 from tightframe.cli.main import main
-from tightframe.data.source import load
+from tightframe.data.labelled.source import load
 from tightframe.features.store import write_features
 from tightframe.jobs.certify import certify
 from tightframe.jobs.options import CertifyOptions, TrainOptions

@@ -10,9 +10,9 @@ from PIL import Image
 
 from door import refused
 from tightframe.cli.main import main
-from tightframe.data.calcium import calcium_trace
-from tightframe.data.superpositions import superposition
-from tightframe.data.topographs import ring_kernels
+from tightframe.data.pictured.superpositions import superposition
+from tightframe.data.pictured.topographs import ring_kernels
+from tightframe.data.recorded.calcium import calcium_trace
 from tightframe.dictionary.blind.deconvolution import ShortAndSparseDeconvolution
 from tightframe.jobs.deconvolve import read_signals_from
 from tightframe.runs.record import Record

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tightframe.data.digits import digits
+from tightframe.data.labelled.digits import digits
 from tightframe.training.fabric import connect
 from tightframe.training.loop import TrainConfig, TrainResult, fit
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from door import refused
 from tightframe.cli.main import main
-from tightframe.data.source import load
+from tightframe.data.labelled.source import load
 from tightframe.jobs.finetune import finetune
 from tightframe.jobs.finetune_options import FinetuneOptions
 from tightframe.nn.backbones.backbones import backbone

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 import tightframe
 from door import printed, refused
 from tightframe.cli.main import main
-from tightframe.data.source import load
+from tightframe.data.labelled.source import load
 from tightframe.jobs.measure import measure
 from tightframe.jobs.options import MeasureOptions, TrainOptions
 from tightframe.jobs.train import train

@@ -16,8 +16,9 @@ import tyro
 
 from tightframe.cli.main import main
 from tightframe.core.errors import InputError
-from tightframe.experiments import base, weight_decay
+from tightframe.experiments import base
 from tightframe.experiments.base import Place, with_training
+from tightframe.experiments.collapse import weight_decay
 from tightframe.jobs.options import TrainOptions
 from tightframe.jobs.train import train
 from tightframe.runs.record import Record

@@ -14,7 +14,7 @@ import tightframe
 from door import printed, refused
 from tightframe.cli.main import main
 from tightframe.core.errors import InputError
-from tightframe.data.source import load
+from tightframe.data.labelled.source import load
 from tightframe.features.store import write_features
 from tightframe.jobs.measure import measure
 from tightframe.jobs.options import MeasureOptions

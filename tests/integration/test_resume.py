@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from tightframe.data.digits import digits
-from tightframe.data.images import ArrayDataset
+from tightframe.data.labelled.digits import digits
+from tightframe.data.labelled.images import ArrayDataset
 from tightframe.runs.store import RunDirectory
 from tightframe.training import checkpoint as checkpoints
 from tightframe.training.loop import TrainConfig, TrainResult, fit

@@ -13,7 +13,7 @@ from door import refused
 from tightframe.cli.main import main
 from tightframe.collapse.transfer import transfer_scores
 from tightframe.core.errors import InputError
-from tightframe.data.source import load
+from tightframe.data.labelled.source import load
 from tightframe.jobs.candidates import restandardised
 from tightframe.jobs.options import ScoreOptions
 from tightframe.jobs.score import score

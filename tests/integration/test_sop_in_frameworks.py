@@ -13,9 +13,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tightframe.core.rng import generator
-from tightframe.data.digits import digits
-from tightframe.data.indexed import IndexedDataset
-from tightframe.data.noise import flipped
+from tightframe.data.labelled.digits import digits
+from tightframe.data.labelled.indexed import IndexedDataset
+from tightframe.data.labelled.noise import flipped
 from tightframe.nn.sop.sop import SOPLoss
 
 SAMPLES, EPOCHS = 600, 12

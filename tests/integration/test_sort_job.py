@@ -12,9 +12,9 @@ import pytest
 from door import refused
 from tightframe.cli.main import main
 from tightframe.core.errors import InputError
-from tightframe.data.spike_trains import spike_recording
-from tightframe.data.spikes import read_spikes
-from tightframe.data.waveforms import analytic_templates
+from tightframe.data.recorded.spike_trains import spike_recording
+from tightframe.data.recorded.spikes import read_spikes
+from tightframe.data.recorded.waveforms import analytic_templates
 from tightframe.dictionary.spikes.sorting_scores import match_spikes
 from tightframe.jobs.sort import sort_recording
 from tightframe.jobs.sort_options import SortOptions

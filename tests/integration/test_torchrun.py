@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from tightframe.cli.main import main
-from tightframe.data.source import load
-from tightframe.experiments import weight_decay
+from tightframe.data.labelled.source import load
 from tightframe.experiments.base import Place, with_training
+from tightframe.experiments.collapse import weight_decay
 from tightframe.features.store import write_features
 from tightframe.runs.store import RunDirectory
 from tightframe.trials.trial import TrialConfig

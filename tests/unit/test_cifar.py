@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from tightframe.core.errors import InputError, UnsafeFileError
-from tightframe.data.cifar import cifar10
-from tightframe.data.source import load
+from tightframe.data.labelled.cifar import cifar10
+from tightframe.data.labelled.source import load
 
 TRAIN = [f"data_batch_{i}" for i in range(1, 6)]
 

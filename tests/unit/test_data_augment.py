@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.data.augment import CropFlip, GaussianNoise, Unchanged, augment
+from tightframe.data.labelled.augment import CropFlip, GaussianNoise, Unchanged, augment
 
 
 def images(n=64, channels=3, height=5, width=6):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.data.calcium import calcium_movie, calcium_response, calcium_trace, spikefinder
+from tightframe.data.recorded.calcium import calcium_movie, calcium_response, calcium_trace, spikefinder
 
 
 def written(folder, calcium, spikes):

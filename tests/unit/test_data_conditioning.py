@@ -5,8 +5,8 @@ import pytest
 from scipy.signal import butter, sosfiltfilt
 
 from tightframe.core.errors import DegenerateError, InputError
-from tightframe.data.conditioning import band_pass, noise_level, whitening
-from tightframe.data.recordings import Recording
+from tightframe.data.recorded.conditioning import band_pass, noise_level, whitening
+from tightframe.data.recorded.recordings import Recording
 
 RATE = 30_000.0
 

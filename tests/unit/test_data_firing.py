@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.data.firing import firing_times
+from tightframe.data.recorded.firing import firing_times
 
 LIMITS = (1.0, 201.0)
 

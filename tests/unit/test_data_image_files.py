@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tightframe.core.errors import InputError, UnsafeFileError
-from tightframe.data.image_files import read_image, read_movie, write_arrays, write_image
+from tightframe.data.pictured.image_files import read_image, read_movie, write_arrays, write_image
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (6, 9), dtype=np.uint8)

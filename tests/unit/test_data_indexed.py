@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.data.images import ArrayDataset
-from tightframe.data.indexed import IndexedDataset
+from tightframe.data.labelled.images import ArrayDataset
+from tightframe.data.labelled.indexed import IndexedDataset
 
 N = 23
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.data.levelling import levelled
-from tightframe.data.superpositions import superposition
-from tightframe.data.topographs import ring_kernels
+from tightframe.data.pictured.levelling import levelled
+from tightframe.data.pictured.superpositions import superposition
+from tightframe.data.pictured.topographs import ring_kernels
 
 IMAGE = np.random.default_rng(0).standard_normal((9, 14))
 

@@ -9,7 +9,7 @@ import torch
 
 from tightframe.core.errors import AmbiguityError, InputError, UnsafeFileError
 from tightframe.core.rng import generator
-from tightframe.data.noise import flipped
+from tightframe.data.labelled.noise import flipped
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

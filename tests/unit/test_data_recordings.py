@@ -8,7 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from tightframe.core.errors import AmbiguityError, InputError, UnsafeFileError
-from tightframe.data.recordings import Recording, from_spikeinterface, locust_recording, read_recording
+from tightframe.data.recorded.recordings import Recording, from_spikeinterface, locust_recording, read_recording
 
 VALUES = np.random.default_rng(0).integers(-2000, 2000, (3, 50)).astype(np.int16)
 

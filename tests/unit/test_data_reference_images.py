@@ -9,7 +9,7 @@ from PIL import Image
 
 from tightframe.core.errors import InputError
 from tightframe.data.location import data_file
-from tightframe.data.reference_images import NAMES, reference_image
+from tightframe.data.pictured.reference_images import NAMES, reference_image
 
 
 def test_a_name_leads_to_its_file(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.data.spike_trains import spike_recording
-from tightframe.data.waveforms import analytic_templates
+from tightframe.data.recorded.spike_trains import spike_recording
+from tightframe.data.recorded.waveforms import analytic_templates
 
 RATE = 24_000.0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import InputError, MissingDependencyError
-from tightframe.data.spikes import Spikes, from_sorting, read_spikes, to_spikeinterface, write_spikes
+from tightframe.data.recorded.spikes import Spikes, from_sorting, read_spikes, to_spikeinterface, write_spikes
 
 
 def some(count=200, seed=0):

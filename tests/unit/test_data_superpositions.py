@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import InputError
-from tightframe.data.superpositions import superposition
-from tightframe.data.topographs import ring_kernels
+from tightframe.data.pictured.superpositions import superposition
+from tightframe.data.pictured.topographs import ring_kernels
 
 KERNELS = ring_kernels(2, 8)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from tightframe.core.errors import DegenerateError, InputError
-from tightframe.data.topographs import (
+from tightframe.data.pictured.topographs import (
     defect_kernels,
     labelled_topographs,
     measured_density,

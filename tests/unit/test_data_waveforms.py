@@ -7,7 +7,7 @@ import pytest
 from scipy.io import savemat
 
 from tightframe.core.errors import DegenerateError, InputError
-from tightframe.data.waveforms import LabelledWaveforms, analytic_templates, labelled_waveforms, unit_peaks
+from tightframe.data.recorded.waveforms import LabelledWaveforms, analytic_templates, labelled_waveforms, unit_peaks
 
 
 @pytest.mark.parametrize("rate", [15_000.0, 24_000.0, 30_000.0])

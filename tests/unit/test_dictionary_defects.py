@@ -10,7 +10,7 @@ from scipy.signal import correlate2d
 from scipy.stats import norm
 
 from tightframe.core.errors import InputError
-from tightframe.data.levelling import levelled
+from tightframe.data.pictured.levelling import levelled
 from tightframe.dictionary.images.background import likely_background, structured_level, without_background
 from tightframe.dictionary.images.defects import find_defects
 

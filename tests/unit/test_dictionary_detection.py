@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import DegenerateError, InputError
-from tightframe.data.calcium import calcium_trace
+from tightframe.data.recorded.calcium import calcium_trace
 from tightframe.dictionary.detection import Counts, binned_correlation, match_boxes, match_points
 
 

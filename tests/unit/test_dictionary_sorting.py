@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tightframe.core.errors import DegenerateError, InputError
-from tightframe.data.recordings import Recording
-from tightframe.data.spike_trains import spike_recording
-from tightframe.data.waveforms import analytic_templates
+from tightframe.data.recorded.recordings import Recording
+from tightframe.data.recorded.spike_trains import spike_recording
+from tightframe.data.recorded.waveforms import analytic_templates
 from tightframe.dictionary.spikes.sorting import sort_spikes
 from tightframe.dictionary.spikes.sorting_scores import match_spikes
 from tightframe.dictionary.spikes.spike_atoms import PHASES, Atoms, Events, Prior, fractions, shifted

@@ -10,8 +10,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from tightframe.core.errors import InputError
-from tightframe.data.firing import firing_times
-from tightframe.data.spikes import Spikes, to_spikeinterface
+from tightframe.data.recorded.firing import firing_times
+from tightframe.data.recorded.spikes import Spikes, to_spikeinterface
 from tightframe.dictionary.detection import Counts
 from tightframe.dictionary.spikes.sorting_scores import isi_violations, match_spikes, matched, template_snr
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tightframe.data.waveforms import analytic_templates
+from tightframe.data.recorded.waveforms import analytic_templates
 from tightframe.dictionary.spikes.spike_atoms import PHASES, Atoms, Events, Prior, shifted
 from tightframe.dictionary.spikes.spike_learning import without_companions
 from tightframe.dictionary.spikes.spike_templates import two_groups

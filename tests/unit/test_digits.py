@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from tightframe.data.digits import digits
+from tightframe.data.labelled.digits import digits
 
 
 def test_sizes_shapes_and_types():
@@ -54,7 +54,7 @@ def test_seed_decides_the_split_and_global_state_does_not():
 
 
 def test_the_number_after_the_name_is_the_seed_of_the_split():
-    from tightframe.data.source import load
+    from tightframe.data.labelled.source import load
 
     assert torch.equal(load("digits:3").train.images, digits(seed=3).train.images)
     assert not torch.equal(load("digits:3").train.labels, load("digits").train.labels)

@@ -7,7 +7,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from tightframe.core.errors import InputError
-from tightframe.data.source import load
+from tightframe.data.labelled.source import load
 
 
 def picture(path, *, mode="L", size=(6, 4), value=None, seed=0):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tightframe.core.errors import AmbiguityError, InputError, MissingDependencyError
-from tightframe.data.source import load
+from tightframe.data.labelled.source import load
 
 datasets = pytest.importorskip("datasets")
 

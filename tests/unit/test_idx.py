@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.data.idx import mnist, read_idx
-from tightframe.data.source import load
+from tightframe.data.labelled.idx import mnist, read_idx
+from tightframe.data.labelled.source import load
 
 FILES = {
     "train-images-idx3-ubyte": (12, 28, 28),

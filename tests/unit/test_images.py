@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from tightframe.core.errors import InputError
-from tightframe.data.images import ArrayDataset, balanced_indices, normalised, stratified_split
+from tightframe.data.labelled.images import ArrayDataset, balanced_indices, normalised, stratified_split
 
 
 def dataset(n: int = 7) -> ArrayDataset:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from tightframe.collapse.monitor import measure
 from tightframe.core.errors import InputError, MissingDependencyError
 from tightframe.core.rng import generator
-from tightframe.data.images import ArrayDataset
+from tightframe.data.labelled.images import ArrayDataset
 from tightframe.features.tap import FeatureTap
 from tightframe.nn.backbones.backbones import Backbone, Headed, backbone
 from tightframe.nn.backbones.preparation import Preparation

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.data.augment import augment
-from tightframe.data.digits import digits
-from tightframe.data.noise import flipped
+from tightframe.data.labelled.augment import augment
+from tightframe.data.labelled.digits import digits
+from tightframe.data.labelled.noise import flipped
 from tightframe.nn.networks import MLP
 from tightframe.nn.sop import sample_register, sop
 from tightframe.nn.sop.sop import SOPLoss, activation_epochs

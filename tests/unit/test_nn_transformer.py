@@ -13,7 +13,7 @@ from tightframe.cli.main import main
 from tightframe.collapse.monitor import measure
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.data.source import load
+from tightframe.data.labelled.source import load
 from tightframe.features.tap import FeatureTap
 from tightframe.nn.networks import build
 from tightframe.nn.transformer import TransformerBlock, VisionTransformer, default_patch

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.data.source import load
+from tightframe.data.labelled.source import load
 
 
 def test_digits_need_no_files(monkeypatch):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
-from tightframe.data.source import load
-from tightframe.data.synthetic import gaussian, named
+from tightframe.data.labelled.source import load
+from tightframe.data.labelled.synthetic import gaussian, named
 
 
 def test_pixels_are_standard_normal_and_independent_of_the_label():

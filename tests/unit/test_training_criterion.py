@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from tightframe.core.errors import InputError
-from tightframe.data.images import ArrayDataset
+from tightframe.data.labelled.images import ArrayDataset
 from tightframe.nn.sop.sop import SOPLoss
 from tightframe.training.loop import TrainConfig, fit
 

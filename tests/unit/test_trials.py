@@ -9,8 +9,8 @@ import torch
 
 import tightframe
 from tightframe.core.errors import InputError
-from tightframe.data.images import ArrayDataset
-from tightframe.data.source import load
+from tightframe.data.labelled.images import ArrayDataset
+from tightframe.data.labelled.source import load
 from tightframe.experiments.base import with_training
 from tightframe.training.config import TrainConfig
 from tightframe.trials.pictures import shown, trial_panels, trial_tables

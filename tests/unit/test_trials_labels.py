@@ -12,8 +12,8 @@ from PIL import Image
 from torch import nn
 
 from tightframe.core.errors import InputError
-from tightframe.data.images import ArrayDataset, ImageData
-from tightframe.data.source import load
+from tightframe.data.labelled.images import ArrayDataset, ImageData
+from tightframe.data.labelled.source import load
 from tightframe.trials.audit import LabelAudit, audit
 from tightframe.trials.labels import LabelledData, labelled_data
 from tightframe.trials.suspects import suspects

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.data.images import ArrayDataset, ImageData
+from tightframe.data.labelled.images import ArrayDataset, ImageData
 from tightframe.nn import networks
 from tightframe.nn.tuning.fine_tuning import load_delta
 from tightframe.trials import layer_choice, tuned_epochs

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tightframe.collapse.summary import CollapseSummary
 from tightframe.core.errors import InputError, TightframeError
-from tightframe.experiments.catalog import Entry
+from tightframe.experiments.entry import Entry
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Claim, Record, series_table
 from tightframe.runs.store import RunDirectory

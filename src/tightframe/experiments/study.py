@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from tightframe.core.errors import InputError, TightframeError
 from tightframe.experiments.base import Place
-from tightframe.experiments.catalog import Entry
+from tightframe.experiments.entry import Entry
 from tightframe.experiments.sweeps import Sweep
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Claim, Panel, Record, Table

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.core.errors import InputError
-from tightframe.data.images import ImageData
+from tightframe.data.labelled.images import ImageData
 from tightframe.features.evaluation import devices_of
 from tightframe.features.tap import FeatureTap
 from tightframe.jobs.finetune_options import FinetuneOptions

@@ -17,7 +17,7 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import DegenerateError, InputError, TightframeError
 from tightframe.core.solution import Solution
 from tightframe.data.array_files import read_array
-from tightframe.data.image_files import read_movie, write_arrays, write_image
+from tightframe.data.pictured.image_files import read_movie, write_arrays, write_image
 from tightframe.dictionary.blind.deconvolution import ShortAndSparseDeconvolution
 from tightframe.dictionary.convolutional.several_kernels import deconvolve_several
 from tightframe.dictionary.images.background import likely_background, structured_level, without_background

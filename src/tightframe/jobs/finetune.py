@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tightframe.core.errors import InputError, TightframeError
-from tightframe.data.images import ImageData
-from tightframe.data.source import load
+from tightframe.data.labelled.images import ImageData
+from tightframe.data.labelled.source import load
 from tightframe.features.tap import FeatureTap
 from tightframe.jobs.candidates import Candidate, called, candidate, check_reads
 from tightframe.jobs.finetune_options import FinetuneOptions

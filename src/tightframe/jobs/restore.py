@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tightframe.core.errors import InputError, TightframeError
 from tightframe.core.rng import generator
-from tightframe.data.image_files import read_image, write_arrays, write_image
+from tightframe.data.pictured.image_files import read_image, write_arrays, write_image
 from tightframe.dictionary.images.inpainting import inpaint
 from tightframe.dictionary.images.pictures import Restored
 from tightframe.dictionary.images.restoration import denoise

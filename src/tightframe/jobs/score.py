@@ -12,8 +12,8 @@ import torch
 from tightframe.collapse.transfer import transfer_scores
 from tightframe.collapse.transfer_summary import SCORES, TransferScores
 from tightframe.core.errors import InputError, TightframeError
-from tightframe.data.images import ImageData
-from tightframe.data.source import load
+from tightframe.data.labelled.images import ImageData
+from tightframe.data.labelled.source import load
 from tightframe.features.extract import stream
 from tightframe.features.tap import FeatureTap
 from tightframe.jobs.candidates import PreparedBatches, called, candidate, check_reads

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tightframe.core.errors import MissingDependencyError, TightframeError
-from tightframe.data.recordings import Recording, from_spikeinterface, read_recording
-from tightframe.data.spikes import to_spikeinterface, write_spikes
+from tightframe.data.recorded.recordings import Recording, from_spikeinterface, read_recording
+from tightframe.data.recorded.spikes import to_spikeinterface, write_spikes
 from tightframe.dictionary.spikes.sorting import Sorting, sort_spikes
 from tightframe.jobs.sort_options import SortOptions
 from tightframe.jobs.sorting_report import record_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tightframe.data.recordings import Recording
+from tightframe.data.recorded.recordings import Recording
 from tightframe.dictionary.spikes.sorting import Sorting
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Cell, Panel, Record, table_of

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from tightframe.core.errors import InputError
-from tightframe.data.images import ImageData
-from tightframe.data.source import load
+from tightframe.data.labelled.images import ImageData
+from tightframe.data.labelled.source import load
 from tightframe.jobs.options import CertifyOptions, MeasureOptions
 from tightframe.nn.backbones.pretrained import read_factory
 from tightframe.nn.networks import NAMES

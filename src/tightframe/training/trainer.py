@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
-from tightframe.data.augment import augment
+from tightframe.data.labelled.augment import augment
 from tightframe.runs.console import Meter, progress
 from tightframe.training import checkpoint as checkpoints
 from tightframe.training.batches import epoch_batches, read_batches, stream_seed

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tightframe.core.errors import InputError
-from tightframe.data.images import ImageData, balanced_indices, stratified_split
+from tightframe.data.labelled.images import ImageData, balanced_indices, stratified_split
+from tightframe.data.labelled.noise import flipped
+from tightframe.data.labelled.source import load
 from tightframe.data.location import ROOT_VARIABLE
-from tightframe.data.noise import flipped
-from tightframe.data.source import load
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.core.errors import InputError
-from tightframe.data.images import ImageData, balanced_indices, stratified_split
+from tightframe.data.labelled.images import ImageData, balanced_indices, stratified_split
 from tightframe.features.classifier import is_linear_map, size_of
 from tightframe.features.layers import blocks, named
 from tightframe.nn.tuning.delta import inside

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError, TightframeError
 from tightframe.core.rng import generator
-from tightframe.data.images import ImageData
+from tightframe.data.labelled.images import ImageData
 
 Prepare = Callable[[Tensor], Tensor]
 
@@ -25,7 +25,7 @@ class PreparedImages(Dataset):
         dataset: Pairs (image, class index); `labels` (N,) and `gather(indices)` are used where it has them.
         prepare: Turns images (B, C, H, W) of the data into images as the network knows them; None leaves them.
 
-    >>> from tightframe.data.images import ArrayDataset
+    >>> from tightframe.data.labelled.images import ArrayDataset
     >>> halves = PreparedImages(ArrayDataset(torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 1])), lambda x: x / 2)
     >>> float(halves[0][0].mean()), halves.labels.tolist(), len(halves.take(torch.tensor([2])))
     (0.5, [0, 1, 1], 1)

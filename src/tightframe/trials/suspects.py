@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tightframe.data.images import ImageData
+from tightframe.data.labelled.images import ImageData
 from tightframe.runs.pictures import encoded
 from tightframe.runs.record import Table, table_of
 from tightframe.trials.audit import LabelAudit

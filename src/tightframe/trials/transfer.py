@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tightframe.core.errors import InputError
-from tightframe.data.images import ImageData
+from tightframe.data.labelled.images import ImageData
 from tightframe.features.classifier import size_of
 from tightframe.features.evaluation import devices_of, evaluation
 from tightframe.nn.tuning.fine_tuning import Method

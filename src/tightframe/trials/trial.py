@@ -15,7 +15,7 @@ from tightframe.collapse.monitor import measure
 from tightframe.collapse.summary import CollapseSummary
 from tightframe.core.errors import InputError
 from tightframe.core.rng import preserved_rng
-from tightframe.data.images import ImageData
+from tightframe.data.labelled.images import ImageData
 from tightframe.features.extract import stream
 from tightframe.features.moments import ClassMoments
 from tightframe.nn.networks import build

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tightframe.core.errors import InputError
-from tightframe.data.levelling import levelled
+from tightframe.data.pictured.levelling import levelled
 
 Background = Literal["none", "plane", "lines", "scan", "high-pass"]
 

@@ -12,9 +12,9 @@ import numpy as np
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Trace
-from tightframe.data.conditioning import noise_level
-from tightframe.data.recordings import Recording
-from tightframe.data.spikes import Spikes
+from tightframe.data.recorded.conditioning import noise_level
+from tightframe.data.recorded.recordings import Recording
+from tightframe.data.recorded.spikes import Spikes
 from tightframe.dictionary.spikes.sorting_scores import isi_violations, template_snr
 from tightframe.dictionary.spikes.spike_atoms import Events
 from tightframe.dictionary.spikes.spike_learning import Model, Source, averaged, decode_long, learn

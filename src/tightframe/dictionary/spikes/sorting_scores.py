@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tightframe.core.errors import InputError
-from tightframe.data.spikes import Spikes
+from tightframe.data.recorded.spikes import Spikes
 from tightframe.dictionary.detection import Counts
 
 

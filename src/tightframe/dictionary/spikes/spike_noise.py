@@ -10,8 +10,8 @@ from scipy.ndimage import maximum_filter1d
 from scipy.signal import lfilter
 
 from tightframe.core.errors import InputError
-from tightframe.data.conditioning import band_pass, noise_level, whitening
-from tightframe.data.recordings import Recording
+from tightframe.data.recorded.conditioning import band_pass, noise_level, whitening
+from tightframe.data.recorded.recordings import Recording
 
 # Seconds by which a part is filtered beyond its ends, and the samples by which a prediction looks back.
 _MARGIN, _ORDER = 0.1, 12

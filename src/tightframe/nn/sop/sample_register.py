@@ -129,7 +129,7 @@ class SampleRegister(nn.Module):
             raise InputError(
                 "the positions of the samples of the batch in the data set, as this loss remembers every sample",
                 got="no index",
-                remedy="Wrap the data set in IndexedDataset (tightframe.data.indexed), and pass index= or "
+                remedy="Wrap the data set in IndexedDataset (tightframe.data.labelled.indexed), and pass index= or "
                 "targets (n, 2) with the columns (label, index).",
             )
         index = torch.as_tensor(index)

@@ -17,7 +17,7 @@ from tightframe.core.checks import check_count, check_features, check_finite, ch
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution
 from tightframe.core.typing import Features, Float, Int, Labels
-from tightframe.data.images import stratified_split
+from tightframe.data.labelled.images import stratified_split
 from tightframe.nn.rate.nearest_subspace import as_tensor, encoded, on_host
 from tightframe.optimize.ridge import principal, ridge
 from tightframe.optimize.softmax_regression import SoftmaxRegression

@@ -1,0 +1,1 @@
+"""Single images and movies: files, surfaces under the microscope, the test images of restoration."""

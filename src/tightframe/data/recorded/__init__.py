@@ -1,0 +1,1 @@
+"""Voltages and fluorescence over time: files, spikes, and simulations with everything known."""

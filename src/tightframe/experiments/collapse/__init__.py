@@ -1,0 +1,1 @@
+"""Neural collapse in trained networks."""

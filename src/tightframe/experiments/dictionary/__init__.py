@@ -1,0 +1,1 @@
+"""The shallow half: dictionaries, deconvolution, recordings and images."""

@@ -1,0 +1,1 @@
+"""Wrong labels, and training that survives them."""

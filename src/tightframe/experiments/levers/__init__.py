@@ -1,0 +1,1 @@
+"""Heads, spheres and losses: what training can do with collapse."""

@@ -1,0 +1,1 @@
+"""Two manifolds and the tangent kernel."""

@@ -1,0 +1,1 @@
+"""Backbones on other data, and tuning a part of them."""

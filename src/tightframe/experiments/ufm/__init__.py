@@ -1,0 +1,1 @@
+"""Unconstrained features, solved rather than trained."""
