@@ -9,10 +9,10 @@ TEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesse
 BENCHMARKS := accuracy.moments speed.moments_update speed.metrics speed.wide_layers speed.vocabulary \
 	races.right_or_wrong races.measuring_tools speed.ufm_certificates races.ufm_solvers \
 	speed.rate_reduction speed.sop_step speed.tuning \
-	speed.transfer_scores speed.deep_linear races.dictionaries races.deconvolution races.convolutional \
-	races.denoising races.spikes races.completion races.adapters races.tangent_kernels
+	speed.transfer_scores speed.deep_linear speed.completion_scaling speed.tangent_kernel_scale \
+	races.dictionaries races.deconvolution races.convolutional races.denoising races.spikes races.completion races.adapters races.tangent_kernels
 
-.PHONY: help setup demo test test-slow bench clean
+.PHONY: help setup demo test test-slow bench docs claims clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -33,8 +33,15 @@ test-slow: $(VENV)/.installed-dev  ## Run the tests that take minutes.
 bench: $(VENV)/.installed-dev  ## Measure speed and accuracy; writes benchmarks/results.
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
+claims: setup  ## Check every claim of the ledger at preset quick (hours); writes runs/claims and docs/claims.md.
+	OMP_NUM_THREADS=1 $(BIN)/tightframe claims --preset quick --workers 2 --out runs/claims --resume
+	cp runs/claims/claims.md docs/claims.md
+
+docs: $(VENV)/.installed-dev  ## Build the documentation, warnings as errors, into build/docs.
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+
 clean:  ## Remove the environment, caches and the demo.
-	rm -rf $(VENV) runs/demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs/demo build/docs .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,5 +49,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --editable '.[dev,docs]'
 	@touch $@

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
 import torch
-from benchmarks.measuring import Report, arguments, in_fresh_process, peak, reset_peak
-from benchmarks.races.completion_rivals import DOUBLE, Fit, deep_network, least_squares, scaled_descent, soft_impute
+from benchmarks.measuring import Report, arguments
+from benchmarks.races.completion_rivals import (
+    DOUBLE,
+    Fit,
+    deep_network,
+    exact_norm,
+    least_squares,
+    scaled_descent,
+    shrunk,
+)
+from benchmarks.speed.completion_scaling import growth, large
 from torch import Tensor
 
 from tightframe.core.rng import generator
-from tightframe.deeplinear.alternating import alternating_least_squares
 from tightframe.deeplinear.completion import DeepMatrixCompletion
 from tightframe.deeplinear.observations import Observations, observe
-from tightframe.deeplinear.path import (
-    ObservedDescent,
-    largest_step,
-    spectral_network,
-)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.large:
         report = Report("Completion at scale", "python -m benchmarks.races.completion --large")
-        _large(report, options.quick)
+        large(report, options.quick)
         report.finish("completion_large", options)
         return
     report = Report("Matrix completion", "python -m benchmarks.races.completion")
@@ -58,7 +60,7 @@ def main() -> None:
     _race(report, options.quick)
     _success(report, options.quick)
     _power_law(report, options.quick)
-    _growth(report, options.quick)
+    growth(report, options.quick)
     report.finish("completion", options)
 
 
@@ -96,7 +98,8 @@ def _contenders(problem: Problem, quick: bool) -> dict[str, Fit]:
         "ScaledGD, 2 r": scaled_descent(2 * rank),
     }
     if not quick and d <= 200:
-        found["soft-impute, held-out threshold"] = soft_impute
+        found["soft-impute, held-out threshold"] = shrunk
+        found["nuclear norm, exact"] = exact_norm
         found["narrow network, 2 r"] = lambda given: deep_network(given, 2 * rank)
         found["wide network"] = lambda given: deep_network(given, d)
     return found
@@ -156,78 +159,13 @@ def _power_law(report: Report, quick: bool) -> None:
     for rank in (5,) if quick else (5, 10, 20):
         methods[f"least squares, rank {rank}"] = least_squares(rank, 0.8)
     if not quick:
-        methods["soft-impute, held-out threshold"] = soft_impute
+        methods["soft-impute, held-out threshold"] = shrunk
         methods["narrow deep network, width 40"] = lambda given: deep_network(given, 40)
     rows = []
     for name, fit in methods.items():
         error, seconds = _timed(fit, problem)
         rows.append((name, f"{error:.3f}", seconds))
     report.table(["method", "error", "CPU s"], rows)
-
-
-def _growth(report: Report, quick: bool) -> None:
-    report.say("Milliseconds of a step of descent and of a sweep, by observations, columns and layers.")
-    base = (20_000, 10, 3) if quick else (500_000, 20, 3)
-    rows = []
-    for count, rank, depth in (base, (2 * base[0], *base[1:]), (base[0], 2 * base[1], base[2]), (*base[:2], 6)):
-        found = _scattered(10_000 if not quick else 500, 5000 if not quick else 400, count)
-        network, top = spectral_network(found, rank, depth=depth)
-        descent = ObservedDescent(found, network, step=0.1 * largest_step(found, top, depth))
-        step = _milliseconds(descent.move)
-        sweep = _milliseconds(
-            lambda: alternating_least_squares(found, *descent.factors(), max_sweeps=1)  # noqa: B023
-        )
-        rows.append((count, rank, depth, step, sweep))
-    report.table(["observations", "columns", "layers", "step, ms", "sweep, ms"], rows)
-
-
-def _milliseconds(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(3):
-        begun = time.process_time()
-        work()
-        times.append(1000 * (time.process_time() - begun))
-    return median(times)
-
-
-def _scattered(m: int, n: int, count: int, rank: int = 20) -> Observations:
-    """Entries of a matrix of low rank at random places, single precision."""
-    draws = generator(0)
-    keys = torch.unique(torch.randint(m * n, (count,), generator=draws))
-    rows, columns = keys // n, keys % n
-    A, B = (torch.randn(size, rank, generator=draws) for size in (m, n))
-    values = torch.cat([(A[i] * B[j]).sum(1) for i, j in zip(rows.split(1 << 18), columns.split(1 << 18), strict=True)])
-    return Observations(rows, columns, values, (m, n))
-
-
-def _large(report: Report, quick: bool) -> None:
-    size = (1000, 500, 50_000, 5) if quick else (100_000, 20_000, 10_000_000, 20)
-    report.say(f"{size[0]:,} x {size[1]:,}, {size[2]:,} observations, {size[3]} columns, float32, a fresh process.")
-    report.table(["what", "seconds", "peak memory beyond the data, MiB"], in_fresh_process(_large_epoch, *size))
-
-
-def _large_epoch(m: int, n: int, count: int, rank: int) -> list[tuple[str, float, float]]:
-    torch.set_num_threads(1)
-    found = _scattered(m, n, count, rank)
-    rows = []
-    for name, work in (("first look: order by column", lambda: found.transposed.row_counts),):
-        rows.append(_measured(name, work))
-    kept: dict[str, ObservedDescent] = {}
-
-    def start() -> None:
-        network, top = spectral_network(found, rank)
-        kept["descent"] = ObservedDescent(found, network, step=0.1 * largest_step(found, top, 3))
-
-    rows.append(_measured("spectral start", start))
-    rows.append(_measured("step of descent", kept["descent"].move))
-    rows.append(_measured("sweep", lambda: alternating_least_squares(found, *kept["descent"].factors(), max_sweeps=1)))
-    return rows
-
-
-def _measured(name: str, work: Callable[[], object]) -> tuple[str, float, float]:
-    before, begun = reset_peak(), time.perf_counter()
-    work()
-    return name, time.perf_counter() - begun, (peak() - before) / 2**20
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What completion is raced against: least squares, ScaledGD, soft-impute, deep networks of full width or narrow."""
+"""What completion is raced against: least squares, ScaledGD, the nuclear norm, deep networks wide or narrow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from tightframe.deeplinear.alternating import alternating_least_squares
 from tightframe.deeplinear.dynamics import simulate
 from tightframe.deeplinear.network import DeepLinearNetwork
+from tightframe.deeplinear.nuclear_norm import least_nuclear_norm, soft_impute, threshold_by_held_out
 from tightframe.deeplinear.objective import Completion
 from tightframe.deeplinear.observations import Observations
 from tightframe.deeplinear.path import balanced, largest_step, leading_components
@@ -48,33 +49,14 @@ def scaled_descent(rank: int) -> Fit:
     return fit
 
 
-def soft_impute(found: Observations) -> Tensor:
-    """Soft-impute along a path of thresholds, each to convergence, the best by its own unseen tenth."""
-    train, held = found.split(0.1, seed=0)
-    return _shrunk(found, min(_shrinkage(train, held), key=lambda pair: pair[0])[1])
+def shrunk(found: Observations) -> Tensor:
+    """Soft-impute, its threshold by a tenth held out."""
+    return soft_impute(found, threshold_by_held_out(found).threshold).X
 
 
-def _shrinkage(train: Observations, held: Observations) -> list[tuple[float, float]]:
-    found, now = [], torch.zeros(train.shape, dtype=DOUBLE)
-    top = float(leading_components(train, 1)[1][0]) * train.share
-    for power in range(1, 15):
-        now = _shrunk(train, top * 0.6**power, now)
-        found.append((float((now[held.rows, held.columns] - held.values).norm()), top * 0.6**power))
-    return found
-
-
-def _shrunk(found: Observations, threshold: float, start: Tensor | None = None) -> Tensor:
-    now = torch.zeros(found.shape, dtype=DOUBLE) if start is None else start
-    for _ in range(300):
-        filled = now.clone()
-        filled[found.rows, found.columns] = found.values
-        U, S, Vh = torch.linalg.svd(filled, full_matrices=False)
-        after = U * (S - threshold).clamp_min(0) @ Vh
-        change = float((after - now).norm() / now.norm().clamp_min(1e-300))
-        now = after
-        if change < 1e-5:
-            break
-    return now
+def exact_norm(found: Observations) -> Tensor:
+    """The least nuclear norm with the observed entries."""
+    return least_nuclear_norm(found).X
 
 
 def deep_network(found: Observations, width: int, step_share: float = 0.25, steps: int = 6000) -> Tensor:

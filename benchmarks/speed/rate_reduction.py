@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from tightframe.core.rng import generator
-from tightframe.nn.rate.rate_reduction import MCR2Loss, unit_rows
+from tightframe.nn.rate.rate_reduction import MCR2Loss, unit_features
 
 EPS2 = 0.5
 # The loop is timed on so many classes, and counted K times over that.
@@ -75,7 +75,7 @@ def _cell(m: int, d: int, k: int, repeats: int) -> tuple:
 
 
 def _batched(features: Tensor, labels: Tensor, k: int) -> Tensor:
-    rows = unit_rows(features)
+    rows = unit_features(features)
     m, d = rows.shape
     shares = one_hot(labels, k).to(rows.dtype)
     sizes = shares.sum(0).clamp(min=1)
@@ -88,7 +88,7 @@ def _batched(features: Tensor, labels: Tensor, k: int) -> Tensor:
 
 
 def _loop(features: Tensor, labels: Tensor, k: int) -> Tensor:
-    columns = unit_rows(features).T
+    columns = unit_features(features).T
     d, m = columns.shape
     eye, value = torch.eye(d), 0.0
     for j in range(k):

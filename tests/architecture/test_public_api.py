@@ -11,6 +11,7 @@ import ast
 import difflib
 import importlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,7 +24,8 @@ import pytest
 import tightframe
 from tightframe.cli.main import main
 from tightframe.data.labelled.source import SPECS
-from tightframe.experiments import catalog
+from tightframe.experiments import catalog, ledger
+from tightframe.experiments.attempts import HEAVIEST
 from tightframe.jobs.options import MeasureOptions, TrainOptions
 from tightframe.jobs.train import trial_config
 from tightframe.training.config import TrainConfig
@@ -31,16 +33,11 @@ from tightframe.trials.levers import HEADS, LOSSES
 from tightframe.trials.trial import TrialConfig
 
 SOURCE = Path(tightframe.__file__).parent
+BIBLIOGRAPHY = Path(__file__).parents[2] / "docs/references.bib"
 SNAPSHOT = Path(__file__).with_name("public_api.txt")
 WRITE = "TIGHTFRAME_WRITE_API"
-LEDGER = (
-    {f"N{number}" for number in range(1, 17)}
-    | {f"T{number}" for number in range(1, 5)}
-    | {f"R{number}" for number in range(1, 4)}
-    | {f"D{number}" for number in range(1, 11)}
-)
-# Questions that go beyond what the sources state.
-BEYOND = {"X1"}
+# How many statements the sources make on each subject; X are questions beyond them.
+STATED = {"D": 10, "N": 16, "T": 4, "R": 3, "P": 8, "K": 6, "X": 1}
 PROMISED_SECONDS = 0.5
 # Optional or slow packages, none of which `import tightframe` or --help may load.
 HEAVY = ("torch", "numpy", "pandas", "altair", "lightning", "sklearn", "scipy", "torchmetrics", "transformers", "PIL")
@@ -140,7 +137,9 @@ def test_importing_and_listing_load_nothing_heavy(code):
     assert set(HEAVY) & set(loaded.splitlines()[-1].split()) == set()
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["measure"], ["run"], ["report"], ["compare"], ["certify"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["train"], ["measure"], ["run"], ["claims"], ["report"], ["compare"], ["certify"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     code = (
         "import sys\nfrom tightframe.cli.main import main\n"
@@ -200,18 +199,38 @@ def test_the_catalogue_is_what_the_experiments_are(entry):
     assert experiment.entry is entry
     assert tuple(experiment.presets) == entry.presets
     assert entry.claims
-    assert set(entry.claims) <= LEDGER | BEYOND
+    assert set(entry.claims) <= {line.id for line in ledger.LEDGER}
     for claim in entry.claims:
         assert entry in catalog.entries(claim)
     assert all(experiment.presets[preset] for preset in entry.presets)
 
 
+def test_the_ledger_is_whole():
+    ids = [line.id for line in ledger.LEDGER]
+    assert ids == [f"{subject}{number}" for subject, most in STATED.items() for number in range(1, most + 1)]
+    assert set(ledger.SUBJECTS) == set(STATED)
+    for line in ledger.LEDGER:
+        assert line.text.endswith("."), line.id
+        assert len(line.text) <= 200, line.id
+        beyond = line.id.startswith("X")
+        assert line.source.startswith("beyond the sources") == beyond, line.id
+        assert beyond or line.source.split(",")[0].split(" ")[0] in ledger.SOURCES, line.id
+    assert len({line.text for line in ledger.LEDGER}) == len(ids)
+    keys = set(re.findall(r"^@\w+\{(\w+),", BIBLIOGRAPHY.read_text("utf-8"), re.MULTILINE))
+    assert {re.search(r"\[(\w+)\]$", said).group(1) for said in ledger.SOURCES.values()} <= keys
+
+
+def test_the_heaviest_experiments_are_in_the_catalogue():
+    assert set(HEAVIEST) <= {entry.name for entry in catalog.ENTRIES}
+    assert len(set(HEAVIEST)) == len(HEAVIEST)
+
+
 def test_every_claim_of_the_ledger_has_an_experiment():
     claims = {claim for entry in catalog.ENTRIES for claim in entry.claims}
-    assert claims == LEDGER | BEYOND
-    # Two claims are about models that are solved and about networks that are trained; one about surfaces and calcium.
+    assert claims == {line.id for line in ledger.LEDGER}
+    # Of models solved and networks trained, surfaces and calcium, curves and chirps, simulated and measured matrices.
     twice = [claim for claim in claims if len(catalog.entries(claim)) > 1]
-    assert sorted(twice) == ["D9", "N15", "N7"]
+    assert sorted(twice) == ["D9", "K6", "N15", "N7", "P8"]
     names = {entry.name.replace("-", "_") for entry in catalog.ENTRIES}
     written = {path for path in (SOURCE / "experiments").glob("*/*.py") if "\nEXPERIMENT = " in path.read_text("utf-8")}
     assert names == {path.stem for path in written}

@@ -17,15 +17,6 @@ from tightframe.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-_DOCS = (
-    "unconstrained_features.md",
-    "training_levers.md",
-    "transfer.md",
-    "deep_linear.md",
-    "dictionaries.md",
-    "tangent_kernel.md",
-)
-PAGES = [README, *(ROOT / "docs" / name for name in _DOCS)]
 FENCE = re.compile(r"^(?P<mark><!-- not run -->\n+)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -41,6 +32,13 @@ def blocks(text: str, *languages: str) -> list[Block]:
         for match in FENCE.finditer(text)
         if match["language"] in languages and match["mark"] is None
     ]
+
+
+# Every page with code that Python reads; what these show is run whole.
+PAGES = [
+    README,
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if blocks(page.read_text(encoding="utf-8"), "python")),
+]
 
 
 def spoken(text: str) -> list[tuple[int, str]]:
@@ -78,16 +76,26 @@ CALLS = [(number, words) for number, words in calls(TEXT) if len(words) > 1 or w
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_python_blocks_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "readme"}
     ran = 0
     for block in blocks(page.read_text(encoding="utf-8"), "python"):
         code = "\n" * (block.line - 1) + block.code
-        exec(compile(code, str(page), "exec"), namespace)  # noqa: S102
+        exec(compile(code, str(page), "exec", dont_inherit=True), namespace)  # noqa: S102
         ran += 1
     assert ran
+
+
+def test_no_page_has_lost_its_code():
+    shown = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]}
+    guides = {"start", "unconstrained_features", "training_levers", "transfer", "deep_linear", "dictionaries"}
+    concepts = {
+        f"concepts/{name}" for name in ("collapse", "optima", "certificates", "layers", "rank", "depth", "sparse")
+    }
+    adding = {f"adding_{name}" for name in ("a_metric", "a_loss", "a_solver", "an_experiment")}
+    assert {f"{name}.md" for name in guides | concepts | adding | {"tangent_kernel"}} <= shown
 
 
 @pytest.mark.parametrize(("line", "words"), CALLS, ids=[f"line {number}" for number, _ in CALLS])

@@ -21,6 +21,7 @@ from tightframe.experiments.dictionary.circulant_scenes import (
 from tightframe.experiments.dictionary.convolutional_claims import claims_of
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 # Shorter kernels are too coherent for the claims, and fewer samples leave columns too far from maxima.
 TINY = convolutional_dictionaries.Config(
@@ -192,10 +193,7 @@ def test_shifts_of_one_kernel_count_once():
     ],
 )
 def test_another_number_fails_its_claim(record, table, column, value, broken):
-    rows = {
-        name: [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-        for name, values in record.tables.items()
-    }
+    rows = {name: list(rows_of(values)) for name, values in record.tables.items()}
     before = {claim.id for claim in claims_of(rows) if claim.verdict == "failed"}
     rows[table] = [row | {column: value} for row in rows[table]]
     after = {claim.id for claim in claims_of(rows) if claim.verdict == "failed"}

@@ -23,6 +23,7 @@ from tightframe.experiments.dictionary.variant_runs import (
 )
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 TINY = bilinear_variants.Config(length=20, size=400, seeds=1, counts=(2,), budget=60, tolerance=1e-3)
 CELL = Cell("random", 1, 20, 400, 0.05, "rademacher", 0.01, 0.05, 1e-3, 1e-4, 60, 2, drawn=True)
@@ -31,11 +32,6 @@ CELL = Cell("random", 1, 20, 400, 0.05, "rademacher", 0.01, 0.05, 1e-3, 1e-4, 60
 @pytest.fixture(scope="module")
 def record() -> Record:
     return catalog.load("bilinear-variants").run(config=TINY)
-
-
-def rows_of(record: Record, name: str) -> list[dict]:
-    table = record.tables[name]
-    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
 def test_every_claim_belongs_to_the_entry_and_has_its_numbers(record):
@@ -53,11 +49,11 @@ def test_the_record_survives_its_file_and_every_panel_is_drawn(record):
 
 
 def test_the_tables_hold_every_variant(record):
-    runs = rows_of(record, "runs")
+    runs = list(rows_of(record.tables["runs"]))
     assert [row["variant"] for row in runs] == [*VARIANTS] * 3
-    assert len(rows_of(record, "effects")) == 2 * len(CAVEATS)
-    assert len(rows_of(record, "several kernels")) == 2
-    ends = {(row["kernel"], row["variant"]): row for row in rows_of(record, "convergence")}
+    assert len(list(rows_of(record.tables["effects"]))) == 2 * len(CAVEATS)
+    assert len(list(rows_of(record.tables["several kernels"]))) == 2
+    ends = {(row["kernel"], row["variant"]): row for row in rows_of(record.tables["convergence"])}
     for row in runs:
         end = ends[row["kernel"], row["variant"]]
         assert (end["step"], end["error"], end["seconds"]) == (row["steps"], row["error"], row["seconds"])

@@ -13,6 +13,7 @@ from tightframe.experiments.collapse import four_losses
 from tightframe.experiments.collapse.loss_runs import Config, Run, chance_range, distance, spread, trained
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 SMALL = Config(limit=200, widths=(16,), epochs=(1, 2), depth=1)
 LOSSES = ("CE", "focal", "label smoothing", "MSE")
@@ -24,8 +25,7 @@ def record() -> Record:
 
 
 def rows(record: Record, table: str) -> list[dict]:
-    columns = record.tables[table]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return list(rows_of(record.tables[table]))
 
 
 def test_the_record_survives_its_file_and_is_drawn(record):

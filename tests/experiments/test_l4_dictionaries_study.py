@@ -19,6 +19,7 @@ from tightframe.experiments.dictionary.l4_phases import (
 )
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 TINY = l4_dictionaries.Config(
     growth=(6, 12),
@@ -142,7 +143,7 @@ def test_preconditioning_helps_and_more_samples_help_more():
 def test_claims_fail_where_m_grows_as_n_and_where_columns_are_missed(record):
     def rows(name):
         table = record.tables[name]
-        return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+        return list(rows_of(table))
 
     limits = [{"n": n, "m": 2 * n, "m/n^2": 2 / n} for n in (8, 16, 32)]
     trials = rows("trials")

@@ -27,6 +27,7 @@ from tightframe.experiments.levers.sphere_runs import (
 from tightframe.nn.heads.normalized import NormalizedHead
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 from tightframe.ufm.normalized_optima import proven_temperature
 
 SMALL = Config(
@@ -50,8 +51,7 @@ def record() -> Record:
 
 
 def rows(record: Record, table: str) -> list[dict]:
-    columns = record.tables[table]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return list(rows_of(record.tables[table]))
 
 
 def test_the_record_survives_its_file_and_is_drawn(record):

@@ -24,6 +24,7 @@ from tightframe.experiments.labels.corruption import (
 from tightframe.experiments.labels.recovery import crossings, row_coherence, transition
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 TINY = sparse_corruption.Config(
     samples=24,
@@ -172,10 +173,7 @@ def test_no_power_is_predicted_without_exact_recovery():
     ],
 )
 def test_other_numbers_fail_their_claims(record, table, column, value, broken):
-    rows = {
-        name: [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
-        for name, columns in record.tables.items()
-    }
+    rows = {name: list(rows_of(columns)) for name, columns in record.tables.items()}
     rows[table] = [row | {column: value} for row in rows[table]]
     failed = {claim.id for claim in corruption_claims.claims_of(rows) if claim.verdict == "failed"}
     assert broken <= failed

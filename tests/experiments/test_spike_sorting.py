@@ -29,13 +29,9 @@ from tightframe.experiments.dictionary.threshold_sorter import threshold_sorting
 from tightframe.experiments.study import Sweep
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 TINY = Config(seconds=4.0, noises=(0.1,))
-
-
-def rows_of(record: Record, table: str) -> list[dict]:
-    columns = record.tables[table]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +42,7 @@ def record(tmp_path_factory) -> Record:
 
 def test_the_record_has_every_method(record):
     assert Record.from_json(record.to_json()) == record
-    rows = rows_of(record, "recordings")
+    rows = list(rows_of(record.tables["recordings"]))
     assert [row["method"] for row in rows] == [OURS, BASE, BASE_TOLD]
     assert all(0 <= row[name] <= 1 for row in rows for name in ("F1", "F1 overlapping", "F1 isolated"))
     assert rows[0]["F1"] > 0.98
@@ -56,7 +52,7 @@ def test_the_record_has_every_method(record):
 
 def test_the_claims_follow_from_the_rows(record):
     claims = {claim.id: claim for claim in record.claims}
-    rows = rows_of(record, "recordings")
+    rows = list(rows_of(record.tables["recordings"]))
     assert set(claims) == {"D8.f1", "D8.overlaps", "D8.units", "D8.baseline", "D8.locust"}
     assert claims["D8.f1"].observed == rows[0]["F1"]
     assert claims["D8.overlaps"].observed == rows[0]["F1 overlapping"]

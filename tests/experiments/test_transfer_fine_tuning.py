@@ -21,6 +21,7 @@ from tightframe.experiments.transfer.pretraining import Recipe, pretrained
 from tightframe.nn.tuning.fine_tuning import tune
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 from tightframe.training.config import TrainConfig
 
 RECIPE = Recipe(
@@ -46,11 +47,6 @@ TINY = Config(
 @pytest.fixture(scope="module")
 def record() -> Record:
     return catalog.load("fine-tuning").run(config=TINY)
-
-
-def rows_of(record: Record, table: str) -> list[dict]:
-    columns = record.tables[table]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def test_shares_are_those_of_the_networks_themselves():
@@ -133,7 +129,7 @@ def test_shares_in_the_rows_are_those_of_the_networks(record):
     network = pretrained(RECIPE)[-1].network(3, shape=(1, 8, 8))
     total = sum(parameter.numel() for parameter in network.parameters())
     head = 3 * 12 + 3
-    for row in rows_of(record, "runs"):
+    for row in rows_of(record.tables["runs"]):
         trained = {"linear": head, "full": total}.get(row["method"])
         if trained is None:
             trained = head + sum(p.numel() for p in network.get_submodule(row["layer"]).parameters())
@@ -143,7 +139,7 @@ def test_shares_in_the_rows_are_those_of_the_networks(record):
 
 
 def test_collapse_by_layer_begins_with_the_network_as_it_was(record):
-    rows = [row for row in rows_of(record, "collapse by layer") if row["split"] == "train"]
+    rows = [row for row in rows_of(record.tables["collapse by layer"]) if row["split"] == "train"]
     curves = {
         method: [row["NC1"] for row in rows if row["method"] == method]
         for method in ("before", "linear", "full", "layer", "scl")
@@ -152,7 +148,7 @@ def test_collapse_by_layer_begins_with_the_network_as_it_was(record):
     assert curves["linear"] == pytest.approx(curves["before"])
     assert curves["full"] != pytest.approx(curves["before"], rel=1e-3)
     assert len(curves["before"]) == 3
-    runs = [row for row in rows_of(record, "runs") if (row["shots"], row["seed"]) == (10, 0)]
+    runs = [row for row in rows_of(record.tables["runs"]) if (row["shots"], row["seed"]) == (10, 0)]
     for row in runs:
         # Measured twice, by other code: on the way, and on the merged network; features in single precision.
         assert curves[row["method"]][-1] == pytest.approx(row["NC1"], rel=1e-3)
@@ -160,14 +156,14 @@ def test_collapse_by_layer_begins_with_the_network_as_it_was(record):
 
 def test_choices_are_the_best_on_held_out_samples(record):
     for table, key in (("step sizes", "step size"), ("choice of the layer", "layer")):
-        rows = rows_of(record, table)
+        rows = list(rows_of(record.tables[table]))
         for method in {row["method"] for row in rows}:
             own = [row for row in rows if row["method"] == method]
             (chosen,) = [row for row in own if row["chosen"]]
             assert chosen["held-out accuracy"] == max(row["held-out accuracy"] for row in own)
-            used = {row[key] for row in rows_of(record, "runs") if row["method"] == method}
+            used = {row[key] for row in rows_of(record.tables["runs"]) if row["method"] == method}
             assert used == {chosen[key]}
-    searched = {row["method"] for row in rows_of(record, "step sizes")}
+    searched = {row["method"] for row in rows_of(record.tables["step sizes"])}
     assert searched == {"layer", "scl", "full"}
 
 

@@ -21,6 +21,7 @@ from tightframe.experiments.transfer.transfer_runs import LOST, Config, features
 from tightframe.features.moments import ClassMoments
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 from tightframe.training.config import TrainConfig
 
 SOURCE, TARGET = ImageTask("digits", (0, 1, 2), limit=60, tested=30), ImageTask("digits", (5, 6, 7), limit=45)
@@ -50,18 +51,13 @@ def record(tmp_path_factory) -> Record:
     return found
 
 
-def rows_of(record: Record, table: str) -> list[dict]:
-    columns = record.tables[table]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
 def test_the_record_has_every_network_and_every_score(record):
     assert Record.from_json(record.to_json()) == record
-    networks = rows_of(record, "networks")
+    networks = list(rows_of(record.tables["networks"]))
     assert [(row["run"], row["epoch"]) for row in networks] == [
         (recipe.name, epoch) for recipe in TINY.recipes for epoch in (1, 3)
     ]
-    correlations = rows_of(record, "correlations")
+    correlations = list(rows_of(record.tables["correlations"]))
     assert len(correlations) == 2 * 10
     assert {claim.id for claim in record.claims} == {
         f"T1.digits 5-7.{key}" for key in ("linear", "linear.source", "full", "full.source")
@@ -77,7 +73,7 @@ def test_nc1_of_a_row_is_that_of_the_features_on_the_target(record):
         h = network.forward_features(data.train.images)
     moments = ClassMoments(3)
     moments.update(h, data.train.labels)
-    row = next(row for row in rows_of(record, "networks") if row["model"] == "plain, 3 epochs")
+    row = next(row for row in rows_of(record.tables["networks"]) if row["model"] == "plain, 3 epochs")
     # The features are those of one pass in single precision, cut into other batches.
     assert row["NC1"] == pytest.approx(nc1(moments), rel=1e-4)
     source = read_task(SOURCE)
@@ -90,15 +86,15 @@ def test_nc1_of_a_row_is_that_of_the_features_on_the_target(record):
 
 
 def test_correlations_are_those_of_the_rows(record):
-    networks = rows_of(record, "networks")
-    for row in rows_of(record, "correlations"):
+    networks = list(rows_of(record.tables["networks"]))
+    for row in rows_of(record.tables["correlations"]):
         wanted = spearman([one[row["score"]] for one in networks], [one[row["accuracy"]] for one in networks])
         assert row["rho"] == pytest.approx(wanted) if not math.isnan(wanted) else row["rho"] is None
         assert (row["networks"], row["runs"]) == (8, 4)
 
 
 def test_claims_follow_from_the_intervals(record):
-    found = {(row["score"], row["accuracy"]): row for row in rows_of(record, "correlations")}
+    found = {(row["score"], row["accuracy"]): row for row in rows_of(record.tables["correlations"])}
     claims = {claim.id: claim for claim in record.claims}
     for method in ("linear", "full"):
         here, there = (found[name, outcome(method)] for name in ("NC1", "source NC1"))
@@ -122,7 +118,7 @@ def test_too_few_networks_claim_nothing():
 
 def test_work_can_be_sent_to_another_process(record):
     item = pickle.loads(pickle.dumps((TINY, TINY.recipes[1], None, None)))
-    wanted = [row for row in rows_of(record, "networks") if row["run"] == "smoothed"]
+    wanted = [row for row in rows_of(record.tables["networks"]) if row["run"] == "smoothed"]
     assert scored(item) == wanted
 
 

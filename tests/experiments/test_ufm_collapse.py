@@ -10,6 +10,7 @@ from tightframe.experiments import catalog
 from tightframe.experiments.ufm import ufm_collapse
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 TINY = ufm_collapse.Config(
     sizes=((4, 4, 2), (4, 3, 2)), strengths=(0.05,), crowded=(4,), crowded_losses=("ce",), starts=2
@@ -34,7 +35,7 @@ def test_every_claim_holds_and_every_panel_is_drawn(record):
 
 def test_the_table_has_every_loss_against_every_bias(record):
     table = record.tables["solutions"]
-    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    rows = list(rows_of(table))
     assert len(rows) == 4 * 3 * 2
     frames = {(row["loss"], row["bias"], row["d"]): (row["predicted frame"], row["found frame"]) for row in rows}
     assert len(frames) == 24
@@ -49,7 +50,7 @@ def test_the_table_has_every_loss_against_every_bias(record):
 
 def test_fewer_dimensions(record):
     table = record.tables["few dimensions"]
-    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    rows = list(rows_of(table))
     assert [(row["bias"], row["d"]) for row in rows] == [(bias, d) for bias in ("none", "free") for d in (2, 3, 4)]
     for row in rows:
         assert (row["gap"] < 1e-9) == (row["d"] >= 3)

@@ -7,6 +7,7 @@ import pytest
 from tightframe.experiments.ufm import chains, pairs, ufm_low_rank
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 from tightframe.ufm.subsets import subset_value
 
 SMALL = ufm_low_rank.Config(
@@ -45,7 +46,7 @@ def test_the_record_is_drawn(record):
 
 def test_claims_follow_from_the_numbers(record):
     columns = record.tables["cells"]
-    cells = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    cells = list(rows_of(columns))
     moved = [row | {"ratio": 1.0 - 1e-6 if row["L"] == 3 else 1.0} for row in cells]
     crossover = {factors: ufm_low_rank._crossover(moved, factors) for factors in (3, 4)}
     assert crossover == {3: None, 4: None}

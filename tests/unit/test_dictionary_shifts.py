@@ -59,6 +59,22 @@ def test_shift_sign_and_order_are_found_and_undone(shift):
     assert torch.allclose(aligned_kernels(found, match, truth), 3 * truth, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("found_size", "true_size"), [((9,), (5,)), ((6, 5), (4, 3)), ((3, 5, 4), (3, 2, 2))])
+@pytest.mark.parametrize("bare", ["found", "truth", "both"])
+def test_kernels_of_one_channel_may_leave_its_axis_out(found_size, true_size, bare):
+    found, truth, axes = draw(3, 1, *found_size), draw(2, 1, *true_size, seed=1), len(found_size)
+    whole = match_kernels(found, truth)
+    sets = [each[:, 0] if bare in (name, "both") else each for name, each in (("found", found), ("truth", truth))]
+    match = match_kernels(*sets, axes=axes)
+    for name in ("order", "similarity", "shifts", "signs"):
+        assert torch.equal(getattr(match, name), getattr(whole, name)), name
+    aligned = aligned_kernels(sets[0], match, sets[1])
+    assert aligned.shape == sets[1].shape
+    assert torch.equal(aligned.reshape(truth.shape), aligned_kernels(found, whole, truth))
+    if bare != "both" or axes == 1:
+        assert torch.equal(match_kernels(*sets).order, whole.order)
+
+
 def test_error_is_the_distance_at_the_best_shift():
     truth = torch.zeros(1, 1, 9, dtype=torch.float64)
     truth[..., 3:6] = torch.tensor([3.0, 2.0, 1.0])
@@ -80,5 +96,9 @@ def test_bad_kernels_are_refused():
         match_kernels(draw(1, 1, 4), draw(2, 1, 4))
     with pytest.raises(InputError, match="same channels"):
         match_kernels(draw(2, 1, 4), draw(2, 2, 4))
+    with pytest.raises(InputError, match="2 axes of shape"):
+        match_kernels(draw(2, 4), draw(2, 4), axes=2)
+    with pytest.raises(InputError, match="axes of shape"):
+        match_kernels(draw(2), draw(2), axes=0)
     with pytest.raises(DegenerateError, match="not zero"):
         match_kernels(torch.zeros(1, 1, 4), draw(1, 1, 4))

@@ -71,7 +71,7 @@ def test_a_missing_file_lists_the_places(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "0 bytes that begins with nothing"),
+        (b"", "an empty one"),
         (b"\x00\x00\x08", "3 bytes that begins with 00 00 08"),
         (b"\x00\x00\x0d\x01" + b"\0" * 8, "begins with 00 00 0d 01"),
         (encoded(np.zeros((2, 2), np.uint8)), "begins with 00 00 08 02"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tightframe.core import checks, errors
-from tightframe.core.linalg import ThinBetween, add_gram, complement, gram, mirrored
+from tightframe.core.linalg import ThinBetween, add_gram, complement, directions_and_lengths, gram, mirrored, unit_rows
 
 KINDS = [
     errors.InputError,
@@ -145,3 +145,37 @@ def test_rows_are_kept_without_a_copy_where_none_is_ignored():
         assert names is labels
     kept, names = checks.kept_rows(features, labels, 1)
     assert (len(kept), names.tolist()) == (1, [0])
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-30, 1.0, 1e30, 1e200])
+def test_directions_and_lengths_survive_squares_that_would_not(size):
+    rows = draw(5, 3)
+    directions, lengths = directions_and_lengths(size * rows)
+    norms = torch.tensor([[math.hypot(*row)] for row in rows.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(directions, rows / norms, rtol=1e-15 * 4, atol=0)
+    torch.testing.assert_close(lengths, size * norms, rtol=1e-15 * 4, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_rows_of_zeros_stay_with_finite_gradients_in_every_precision(dtype):
+    rows = torch.tensor([[[3.0, -4.0], [0.0, 0.0]]], dtype=dtype, requires_grad=True)
+    units = unit_rows(rows)
+    assert units.dtype == dtype
+    assert units[0, 1].tolist() == [0, 0]
+    torch.testing.assert_close(units[0, 0].detach().double(), draw(2).new_tensor([0.6, -0.8]), rtol=5e-3, atol=0)
+    units.sum().backward()
+    assert bool(torch.isfinite(rows.grad).all())
+
+
+def test_derivatives_of_directions_and_lengths_are_those_of_finite_differences():
+    rows = draw(4, 3, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(directions_and_lengths, (rows,))
+    assert torch.autograd.gradgradcheck(directions_and_lengths, (rows,))
+
+
+def test_rows_without_a_direction_are_named():
+    rows = torch.ones(6, 2)
+    assert checks.check_directions(rows) is rows
+    rows[2], rows[4, 1] = 0, math.nan
+    with pytest.raises(errors.InputError, match=r"finite rows .*1 rows with NaN .* 1 of length.*first in row 2"):
+        checks.check_directions(rows, "rows")

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize, one_hot
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.nn.rate.rate_reduction import MCR2Loss, unit_rows
+from tightframe.nn.rate.rate_reduction import MCR2Loss, unit_features
 
 
 def normal(*shape, seed=0):
@@ -84,7 +84,7 @@ def test_descent_reaches_the_optimum():
         descent.step()
     assert before < 0.7
     assert 0.999 < loss.progress(features, labels) <= 1 + 1e-12
-    rows = unit_rows(features.detach())
+    rows = unit_features(features.detach())
     across = [rows[labels == i] @ rows[labels == j].T for i, j in ((0, 1), (0, 2), (1, 2))]
     assert max(float(block.abs().max()) for block in across) < 0.05
     spectra = [torch.linalg.svdvals(rows[labels == j]) for j in range(3)]

@@ -17,6 +17,7 @@ from tightframe.data.labelled.source import load
 from tightframe.features.tap import FeatureTap
 from tightframe.nn.networks import build
 from tightframe.nn.transformer import TransformerBlock, VisionTransformer, default_patch
+from tightframe.runs.series import rows_of
 
 SIZES = {"classes": 5, "patch": 2, "width": 16, "depth": 2, "heads": 4}
 
@@ -155,7 +156,7 @@ def test_training_it_from_the_command_line(tmp_path):
     rest = "--weight-decay 0 --batch-size 32 --limit 600 --observations 2 --layers classifier --out"
     main([*command.split(), *rest.split(), str(tmp_path / "run")])
     series = json.loads((tmp_path / "run" / "record.json").read_text())["series"]
-    rows = [dict(zip(series, row, strict=True)) for row in zip(*series.values(), strict=True)]
+    rows = list(rows_of(series))
     accuracy = [row["value"] for row in rows if row["metric"] == "accuracy" and row["split"] == "test"]
     # Chance is 0.1 with a standard deviation of 0.014; the first row is before training.
     assert accuracy[0] < 0.2

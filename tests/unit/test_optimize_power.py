@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tightframe.core.errors import InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
 from tightframe.geometry.frames import haar_columns
@@ -18,7 +19,6 @@ from tightframe.optimize.power import (
     power_gradient,
     sphere_ascent,
     sphere_power,
-    unit_rows,
 )
 
 CLIMBS = [matching_stretching_projection, orthogonal_ascent]

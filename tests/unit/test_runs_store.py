@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from tightframe.core.errors import InputError
+from tightframe.core.errors import DegenerateError, InputError
 from tightframe.runs import store
 from tightframe.runs.record import Record
-from tightframe.runs.store import RunDirectory, load_records, write_atomic
+from tightframe.runs.store import RunDirectory, begin, load_records, write_atomic
 
 
 def record(name: str) -> Record:
@@ -102,6 +102,61 @@ def test_resume_of_something_else_is_refused(tmp_path):
     (tmp_path / "notes").write_text("")
     with pytest.raises(InputError, match=r"config\.json"):
         RunDirectory.create(tmp_path, config={}, resume=True)
+
+
+@pytest.mark.parametrize(
+    "error", [InputError("x", got="y", remedy="z"), ValueError(), KeyboardInterrupt(), SystemExit(1)]
+)
+def test_a_run_that_ends_before_it_left_anything_frees_its_directory(tmp_path, error):
+    def ends() -> None:
+        with RunDirectory.create(tmp_path / "x", config={"lr": 0.1}) as run:
+            (run.path / ".checkpoint.pt.0a1b2c3d.partial").write_bytes(b"half")
+            (run.path / "runs" / "empty").mkdir(parents=True)
+            raise error
+
+    with pytest.raises(type(error)):
+        ends()
+    with RunDirectory.create(tmp_path / "x", config={"lr": 0.2}) as run:
+        assert run.config() == {"lr": 0.2}
+    assert run.config() == {"lr": 0.2}
+
+
+@pytest.mark.parametrize("left", ["checkpoint.pt", "finished/one.json", "runs/ce/config.json"])
+@pytest.mark.parametrize("error", [DegenerateError("x", got="y", remedy="z"), KeyboardInterrupt()])
+def test_a_run_that_left_something_keeps_it_whatever_ends_it(tmp_path, left, error):
+    config = {"lr": 0.1}
+
+    def ends() -> None:
+        with RunDirectory.create(tmp_path, config=config) as run:
+            (run.path / left).parent.mkdir(parents=True, exist_ok=True)
+            (run.path / left).write_text("worth resuming")
+            raise error
+
+    with pytest.raises(type(error)):
+        ends()
+    assert (tmp_path / left).read_text() == "worth resuming"
+    with RunDirectory.create(tmp_path, config=config, resume=True) as run:
+        assert run.config() == config
+
+
+def test_a_process_that_did_not_begin_the_run_frees_nothing(tmp_path):
+    RunDirectory.create(tmp_path, config={})
+    with pytest.raises(ValueError), begin(tmp_path, config={}, first=False):
+        raise ValueError
+    with pytest.raises(ValueError), RunDirectory(tmp_path):
+        raise ValueError
+    assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_processes_wait_until_the_first_has_made_the_directory(tmp_path):
+    seen = []
+    with begin(tmp_path / "x", config={}, wait=lambda: seen.extend(os.listdir(tmp_path / "x"))) as run:
+        assert (run.path, seen) == (tmp_path / "x", ["config.json"])
+
+
+def test_a_run_may_keep_nothing(tmp_path):
+    with begin(None, config={"not": {"JSON"}}) as run:
+        assert run is None
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", b"\xff\xfe\x00"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from tightframe.cli.options import CompareOptions, ListOptions, ReportOptions, RunOptions
+from tightframe.cli.options import ClaimsOptions, CompareOptions, ListOptions, ReportOptions, RunOptions
 from tightframe.core.errors import InputError
 from tightframe.jobs.complete_options import CompleteOptions
 from tightframe.jobs.deconvolve_options import DeconvolveOptions
@@ -167,6 +167,25 @@ def _run(options: RunOptions) -> None:
         _report(records, options.out / "report.html")
 
 
+def _claims(options: ClaimsOptions) -> None:
+    from tightframe.experiments.base import Place
+    from tightframe.experiments.claims import check
+    from tightframe.experiments.ledger import SOURCES
+    from tightframe.report import ledger, page
+    from tightframe.report.tables import text_table
+    from tightframe.runs.store import write_atomic
+
+    place = Place(options.out, options.resume, options.data_root, options.workers, progress=not options.quiet)
+    record, records = check(options.ids, options.preset, place=place, gather=options.gather)
+    table = record.tables["ledger"]
+    shown = {name: table[name] for name in ("verdict", "id", "passed", "failed", "not run", "seconds")}
+    said = [why or what for why, what in zip(table["note"], table["statement"], strict=True)]
+    _say(f"{text_table(shown | {'statement, or why it was not run': said})}\n\n{record.answer}")
+    write_atomic(options.out / "claims.md", ledger.markdown(record, records, sources=SOURCES))
+    # The figures of so many experiments take minutes to draw, and each has a report of its own: `tightframe report`.
+    _note(f"wrote {page.write([record, *records], options.out / 'report.html', figures=False)}")
+
+
 def _report_runs(options: ReportOptions) -> None:
     from tightframe.report import page
     from tightframe.runs.store import load_records
@@ -236,6 +255,7 @@ _ACTIONS = {
     DeconvolveOptions: _deconvolve,
     CompleteOptions: _complete,
     RunOptions: _run,
+    ClaimsOptions: _claims,
     ReportOptions: _report_runs,
     CompareOptions: _compare,
     ListOptions: _list,

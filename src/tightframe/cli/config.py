@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tightframe.core.errors import InputError
+from tightframe.core.errors import InputError, reason
+
+# Python writes out no longer integers, and no option takes one.
+_LONGEST = 4096
 
 
 def with_config(arguments: Sequence[str]) -> list[str]:
@@ -43,10 +46,16 @@ def _apart(argument: str) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
-            "a readable TOML file for --config", got=f"{path}: {error}", remedy="Write lines such as `epochs = 200`."
+            "a readable TOML file for --config",
+            got=f"{path}: {reason(error)}",
+            remedy="Write lines such as `epochs = 200`.",
         ) from error
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, float | str) or (isinstance(value, int) and value.bit_length() <= _LONGEST)
 
 
 def _flags(options: Mapping[str, Any], path: Path) -> list[str]:
@@ -55,9 +64,9 @@ def _flags(options: Mapping[str, Any], path: Path) -> list[str]:
         name = key.replace("_", "-")
         if isinstance(value, bool):
             flags.append(f"--{name}" if value else f"--no-{name}")
-        elif isinstance(value, int | float | str):
+        elif _is_word(value):
             flags += [f"--{name}", str(value)]
-        elif isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
+        elif isinstance(value, list) and all(map(_is_word, value)):
             flags += [f"--{name}", *map(str, value)]
         else:
             raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -38,6 +38,31 @@ class RunOptions:
     data_root: Path | None = None
     workers: int = 0
     resume: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class ClaimsOptions:
+    """Check the claims of the ledger, and write it: what the sources state, and whether it holds.
+
+    Args:
+        ids: Claims by id (N4), or by the letter of their subject (N); all by default.
+        out: Directory of the runs, and of report.html, claims.md and the record of the ledger.
+        preset: smoke (under a minute each), quick (minutes each), paper (the sources' own scale).
+        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        workers: Experiments at the same time.
+        resume: Go on with what is in the directory; finished experiments are read back.
+        gather: Run nothing: write the ledger of what is in the directory.
+        quiet: Show no progress.
+    """
+
+    ids: Annotated[tuple[str, ...], tyro.conf.Positional]
+    out: Path
+    preset: Literal["smoke", "quick", "paper"] = "smoke"
+    data_root: Path | None = None
+    workers: int = 1
+    resume: bool = False
+    gather: bool = False
     quiet: bool = False
 
 
@@ -76,7 +101,7 @@ class ListOptions:
     """List experiments with their claims, data sets and networks."""
 
 
-COMMANDS = {
+COMMANDS: dict[str, type[Any]] = {
     "train": TrainOptions,
     "sweep": SweepOptions,
     "measure": MeasureOptions,
@@ -89,6 +114,7 @@ COMMANDS = {
     "deconvolve": DeconvolveOptions,
     "complete": CompleteOptions,
     "run": RunOptions,
+    "claims": ClaimsOptions,
     "report": ReportOptions,
     "compare": CompareOptions,
     "list": ListOptions,

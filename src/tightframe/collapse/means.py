@@ -49,7 +49,7 @@ class CentredMeans:
         if moments.device.type == "mps":  # no float64 there
             moments = copy.deepcopy(moments).to("cpu")
         present = moments.count > 0
-        self.index = present.nonzero().squeeze(1)
+        self.index: Tensor = present.nonzero().squeeze(1)
         missing = (~present).nonzero().squeeze(1)
         if len(missing) and absent == "error":
             shown = ", ".join(map(str, missing[:8].tolist())) + (", ..." if len(missing) > 8 else "")
@@ -65,9 +65,10 @@ class CentredMeans:
                 remedy="Collapse is a relation between classes; measure on data that has more of them.",
             )
         self.moments = moments
-        self.classes, self.features = len(self.index), moments.features
+        self.classes: int = len(self.index)
+        self.features: int = moments.features
         self.count: ClassVector = moments.count[self.index].double()
-        self.total = float(self.count.sum())
+        self.total: float = float(self.count.sum())
         self.centre: Centre = centre
         self.absent: Absent = absent
         self._complete = self.classes == moments.classes

@@ -149,13 +149,15 @@ class Monitor:
                 got=f"{absent=}, {mode=}",
                 remedy="Use one of them.",
             )
-        self.classes, self.mode, self.ignore_index, self.absent = classes, mode, ignore_index, absent
-        self.decisions, self.bootstrap = decisions, bootstrap
+        self.classes: int = classes
+        self.mode, self.absent = mode, absent
+        self.ignore_index: int | None = ignore_index
+        self.decisions: bool = decisions
+        self.bootstrap: int = bootstrap
         self.moments: dict[str, ClassMoments] = {}
         self._groups: dict[str, GroupedMoments] = {}
         self._rows: dict[str, RowCache] = {}
-        self._labels = RowCache()
-        self._outputs = Outputs(classes, ignore_index=ignore_index)
+        self._labels, self._outputs = RowCache(), Outputs(classes, ignore_index=ignore_index)
         self._with_logits: bool | None = None
         self._distributed = False
 
@@ -216,10 +218,9 @@ class Monitor:
         """
         if not any(m.total for m in self.moments.values()):
             raise InputError("at least one sample", got="none", remedy="Call update(features, labels) first.")
-        last = next(reversed(self.moments))
         layers: dict[str, LayerCollapse] = {}
         for name, moments in self.moments.items():
-            head = {"weight": weight, "bias": bias} if name == last else {}
+            head = {"weight": weight, "bias": bias} if name == next(reversed(self.moments)) else {}
             layer = evaluate_layer(moments, layer=name, absent=self.absent, **head)
             if name in self._groups:
                 layer = with_intervals(layer, self._groups[name], replicates=self.bootstrap, absent=self.absent, **head)
@@ -296,5 +297,4 @@ class Monitor:
 
 def _separation(layers: Mapping[str, LayerCollapse]) -> SeparationFit | None:
     values = [layer.measurements["D"].value for layer in layers.values()]
-    usable = len(values) >= 3 and all(value is not None and value > 0 for value in values)
-    return fit_separation(values) if usable else None
+    return fit_separation(values) if len(values) >= 3 and all(value and value > 0 for value in values) else None

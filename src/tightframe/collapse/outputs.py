@@ -24,8 +24,9 @@ class Outputs:
     """
 
     def __init__(self, classes: int, *, ignore_index: int | None) -> None:
-        self.classes, self.ignore_index = classes, ignore_index
-        self.predicted = RowCache()
+        self.classes: int = classes
+        self.ignore_index: int | None = ignore_index
+        self.predicted: RowCache = RowCache()
         self._totals = torch.zeros(3, dtype=torch.float64)
 
     @property

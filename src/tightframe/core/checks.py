@@ -47,6 +47,21 @@ def check_features(features: Tensor, name: str = "features") -> Tensor:
     return features if features.dtype in (torch.float32, torch.float64) else features.float()
 
 
+def check_directions(rows: Tensor, name: str = "features") -> Tensor:
+    """Rows (n, d) that are finite, none of length zero."""
+    largest = rows.detach().abs().amax(1)
+    if not bool((torch.isfinite(largest) & (largest > 0)).all()):
+        lost, flat = ~torch.isfinite(largest), largest == 0
+        raise InputError(
+            f"finite {name} with no row of length zero",
+            got=f"{int(lost.sum())} rows with NaN or inf and {int(flat.sum())} of length zero, among {len(rows)}, "
+            f"first in row {int((lost | flat).nonzero()[0])}",
+            remedy="Look for divergence, and leave out rows of zeros, which have no direction; a last ReLU without a "
+            "bias, or columns that were not standardised, may cause them.",
+        )
+    return rows
+
+
 def check_finite(features: Tensor, labels: Tensor, *, batch: int, ignore_index: int | None = None) -> None:
     """Rows without NaN or inf, ignored ones aside, and small enough for their squares to be summed."""
     # The sum is a cheap screen: it is finite only if every entry is. Overflow of the sum alone is harmless.

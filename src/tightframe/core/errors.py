@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+# A part of a message that quotes a damaged file may be as long as the file.
+_LONGEST = 1_500
+
 
 class TightframeError(Exception):
     """Base of every error this library raises on purpose.
 
     The message always has three parts: `expected` (what must hold), `got` (what arrived) and
-    `remedy` (what to do).
+    `remedy` (what to do). What is very long is cut.
     """
 
-    def __init__(self, expected: str, *, got: str, remedy: str) -> None:
-        self.expected, self.got, self.remedy = expected, got, remedy
-        super().__init__(f"{expected}; got {got}. {remedy}")
+    expected: str
+    got: str
+    remedy: str
 
-    def __reduce__(self):
+    def __init__(self, expected: str, *, got: str, remedy: str) -> None:
+        self.expected, self.got, self.remedy = map(_cut, (expected, got, remedy))
+        super().__init__(f"{self.expected}; got {self.got}. {self.remedy}")
+
+    def about(self, name: str) -> TightframeError:
+        """The same error, saying in which file it arrived."""
+        if name in str(self):
+            return self
+        return type(self)(self.expected, got=f"{_cut(self.got, _LONGEST // 2)}, in {name}", remedy=self.remedy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.expected, self.got, self.remedy)
 
 
@@ -36,6 +51,20 @@ class UnsafeFileError(InputError):
 
 class MissingDependencyError(TightframeError, ImportError):
     """An optional package is needed; the message says which extra installs it."""
+
+
+def reason(error: BaseException) -> str:
+    r"""What an error of another library says, in one line; its kind where it says nothing.
+
+    >>> reason(ValueError("bad header\nat byte 3")), reason(RecursionError())
+    ('bad header', 'RecursionError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _cut(text: str, most: int = _LONGEST) -> str:
+    return text if len(text) <= most else f"{text[:most]} ... ({len(text) - most} characters more)"
 
 
 def _rebuild(kind: type[TightframeError], expected: str, got: str, remedy: str) -> TightframeError:

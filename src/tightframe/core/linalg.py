@@ -36,6 +36,41 @@ def mirrored(total: Tensor) -> Tensor:
     return total
 
 
+def directions_and_lengths(rows: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Rows q = x / \|x\| and their lengths \|x\|, differentiable; a row of zeros stays one, with finite gradients.
+
+    Entries of 1e-30 or 1e30 neither vanish nor overflow when they are squared. Half precision is computed in float32
+    and returned as it came.
+
+    Args:
+        rows: x (..., d).
+
+    Returns:
+        q (..., d) and the lengths (..., 1).
+
+    Example:
+        >>> directions, lengths = directions_and_lengths(torch.tensor([[3e30, 4e30], [0.0, 0.0]]))
+        >>> [[round(value, 6) for value in row] for row in directions.tolist()]
+        [[0.6, 0.8], [0.0, 0.0]]
+    """
+    wide = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+    # Directions do not change with the factor, so that its derivative may be left out; that of lengths multiplies it.
+    largest = wide.detach().abs().amax(-1, keepdim=True)
+    factor = torch.where(largest > 0, largest, 1.0)
+    scaled = wide / factor
+    lengths = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    return (scaled / torch.where(lengths > 0, lengths, 1.0)).to(rows.dtype), (lengths * factor).to(rows.dtype)
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """The directions of `directions_and_lengths`: (..., d), each of length one or zero.
+
+    >>> unit_rows(torch.tensor([[0.0, -2.0], [0.0, 0.0]])).tolist()
+    [[0.0, -1.0], [0.0, 0.0]]
+    """
+    return directions_and_lengths(rows)[0]
+
+
 def strips(dimension: int) -> Iterator[tuple[int, int]]:
     """Strips of rows, an eighth of the matrix each; a strip is complete from its diagonal block to the right."""
     step = max(64, -(-dimension // 8))
@@ -70,7 +105,7 @@ class ThinBetween:
     def __init__(self, columns: Tensor, what: str, remedy: str) -> None:
         basis, triangle = torch.linalg.qr(columns)
         # Rows that lie together in memory make the products with it up to three times faster.
-        self.whitener = torch.linalg.solve_triangular(triangle, basis.T, upper=True).contiguous()
+        self.whitener: Tensor = torch.linalg.solve_triangular(triangle, basis.T, upper=True).contiguous()
         # |A| |P|, Frobenius norms, is at least the condition number: singular values decide only where it is too large.
         floor = max(columns.shape) * torch.finfo(columns.dtype).eps
         bound = torch.linalg.matrix_norm(triangle) * torch.linalg.matrix_norm(self.whitener)

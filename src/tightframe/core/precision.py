@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
 
 
 @contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Generator[None, None, None]:
     """Float32 products in float32: no TF32 or bfloat16 short cuts, no autocast.
 
     Under torch.inference_mode tensors made in the block are ordinary ones, which may still be changed outside of it.

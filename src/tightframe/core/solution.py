@@ -48,12 +48,12 @@ class Certificate:
     kind: str
     gap: float
     tolerance: float
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "evidence", MappingProxyType(dict(self.evidence)))
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy cannot be pickled, and certificates travel between processes.
         return Certificate, (self.kind, self.gap, self.tolerance, dict(self.evidence))
 

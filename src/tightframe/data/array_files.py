@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from tightframe.core.errors import AmbiguityError, InputError, UnsafeFileError
+from tightframe.core.errors import AmbiguityError, InputError, UnsafeFileError, reason
+from tightframe.core.files import check_no_pipe
+from tightframe.core.memory import check_fits
+from tightframe.data.matlab_elements import check_elements
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".mat", ".csv", ".txt")
 _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
+_BLOCK = 1 << 24
 
 
 def read_array(path: str | Path, *, key: str | None = None) -> np.ndarray:
@@ -87,22 +92,33 @@ def opened(path: Path) -> BinaryIO:
     """The file for reading, its bytes decompressed in memory where its first bytes are those of gzip.
 
     Raises:
-        InputError: It is missing, empty, a directory, or gzip data that are damaged.
+        InputError: It is missing, empty, no regular file, or gzip data that are damaged or do not fit into memory.
     """
     try:
+        check_no_pipe(path)
         with path.open("rb") as file:
-            data = file.read(2)
-            packed = data == b"\x1f\x8b"
-            if packed:
-                data = gzip.decompress(data + file.read())
-    except (OSError, EOFError, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(
-            f"a readable file at {path}", got=reason, remedy="Check the path, or copy it again."
-        ) from error
-    if not data:
+            start = file.read(2)
+        content = _unpacked(path) if start == b"\x1f\x8b" else None
+        if content is None and start:
+            return path.open("rb")
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        why = error.strerror if isinstance(error, OSError) and error.strerror else reason(error)
+        raise InputError(f"a readable file at {path}", got=why, remedy="Check the path, or copy it again.") from error
+    if content is None or not content.getbuffer():
         raise InputError(f"a file with content at {path}", got="an empty one", remedy="Copy it again.")
-    return io.BytesIO(data) if packed else path.open("rb")
+    return content
+
+
+def _unpacked(path: Path) -> io.BytesIO:
+    content = io.BytesIO()
+    with gzip.open(path) as file:
+        while block := file.read(_BLOCK):
+            content.write(block)
+            check_fits(content.tell(), path)
+    content.seek(0)
+    return content
 
 
 def _guarded(read: Callable[[Path], np.ndarray | dict], path: Path) -> np.ndarray | dict:
@@ -111,7 +127,7 @@ def _guarded(read: Callable[[Path], np.ndarray | dict], path: Path) -> np.ndarra
         return read(path)
     except InputError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+    except Exception as error:  # readers of damaged files raise almost anything
         if "pickle" in str(error) or "Python objects" in str(error):
             raise UnsafeFileError(
                 f"an array of numbers in {path}",
@@ -120,7 +136,7 @@ def _guarded(read: Callable[[Path], np.ndarray | dict], path: Path) -> np.ndarra
             ) from error
         raise InputError(
             f"a whole {suffix_of(path)} file at {path}",
-            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            got=reason(error),
             remedy="The file is damaged or of another kind: copy it again, or rename it to what it is.",
         ) from error
 
@@ -128,15 +144,40 @@ def _guarded(read: Callable[[Path], np.ndarray | dict], path: Path) -> np.ndarra
 def _read_npy(path: Path) -> np.ndarray:
     with opened(path) as file:
         if isinstance(file, io.BytesIO):
+            check_claim(file, len(file.getbuffer()))
             return np.load(file, allow_pickle=False)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _read_npz(path: Path, key: str | None) -> dict[str, np.ndarray]:
-    with opened(path) as file, np.load(file, allow_pickle=False) as content:
-        if not isinstance(content, Mapping):
-            raise ValueError("a single array, as in an .npy file")
-        return {name: content[name] for name in content.files if key in (None, name)}
+    found = {}
+    with opened(path) as file, zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if info.filename.endswith(".npy") and key in (None, name):
+                check_fits(info.file_size, path)
+                with archive.open(info) as member:
+                    check_claim(member, info.file_size)
+                with archive.open(info) as member:
+                    found[name] = np.lib.format.read_array(member, allow_pickle=False)
+    return found
+
+
+def check_claim(file: BinaryIO, size: int) -> None:
+    """Array data in .npy format whose header claims no more than the `size` bytes that there are.
+
+    The header is checked before anything of the claimed size is allocated; a file that can be sought is rewound.
+
+    Raises:
+        ValueError: It claims more.
+    """
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"an array of shape {shape} claimed, in {size} bytes")
+    if file.seekable():
+        file.seek(0)
 
 
 def _read_mat(path: Path, key: str | None) -> dict[str, np.ndarray]:
@@ -144,6 +185,7 @@ def _read_mat(path: Path, key: str | None) -> dict[str, np.ndarray]:
     from scipy.io.matlab import MatReadError
 
     with opened(path) as file:
+        check_elements(file, path)
         try:
             content = loadmat(file, variable_names=None if key is None else [key])
         except (NotImplementedError, MatReadError) as error:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from tightframe.core.errors import InputError
+from tightframe.core.errors import InputError, reason
+from tightframe.core.files import replace_file
+from tightframe.core.memory import check_fits
+from tightframe.data.array_files import opened
 from tightframe.data.location import data_file
 
 Numbered = tuple[np.ndarray, np.ndarray]
+_Read = TypeVar("_Read")
 
 _SETS = ("nr", "gpcr", "ic", "e")
 
@@ -112,20 +117,22 @@ def drug_targets(name: str, *, root: str | Path | None = None) -> Interactions:
     if name not in _SETS:
         raise InputError(f"one of {', '.join(_SETS)}", got=repr(name), remedy="Choose one.")
     path = data_file(f"dti/{name}_admat_dgc.txt.gz", root=root)
-    table = _guarded(path, lambda: pd.read_csv(path, sep="\t", index_col=0))
-    matrix = table.to_numpy(dtype=np.float64, na_value=np.nan)
+    table = _guarded(path, lambda: _text(path, sep="\t", index_col=0))
+    matrix = _guarded(path, lambda: table.to_numpy(dtype=np.float64, na_value=np.nan))
     if not np.isin(matrix, (0.0, 1.0)).all() or not matrix.size:
         raise InputError("a table of zeros and ones", got=f"other values in {path}", remedy="Fetch the file again.")
     return Interactions(matrix, tuple(map(str, table.index)), tuple(map(str, table.columns)))
 
 
 def write_triples(path: str | Path, columns: dict[str, np.ndarray]) -> None:
-    """Write a table as .parquet or, whatever else the name ends in, as .csv."""
-    table = pd.DataFrame(columns)
-    if Path(path).suffix == ".parquet":
-        table.to_parquet(path, index=False)
-    else:
-        table.to_csv(path, index=False)
+    """Write a table as .parquet or, whatever else the name ends in, as .csv; it appears whole or not at all.
+
+    Raises:
+        InputError: The place cannot be written, or is full.
+    """
+    path, table = Path(path), pd.DataFrame(columns)
+    write = table.to_parquet if path.suffix == ".parquet" else table.to_csv
+    replace_file(path, lambda partial: write(partial, index=False))
 
 
 def _columns(path: Path, asked: dict[str, str | None]) -> list[pd.Series]:
@@ -135,7 +142,7 @@ def _columns(path: Path, asked: dict[str, str | None]) -> list[pd.Series]:
     if len(names) < len(asked):
         raise InputError(
             f"a table of at least {len(asked)} columns: {', '.join(asked)}",
-            got=f"{', '.join(names) or 'none'} in {path}",
+            got=f"{_listed(names)} in {path}",
             remedy="Separate them by commas, with a first line of names.",
         )
     if not len(table):
@@ -143,29 +150,50 @@ def _columns(path: Path, asked: dict[str, str | None]) -> list[pd.Series]:
     chosen = []
     for place, name in enumerate(asked.values()):
         if name is not None and name not in names:
-            raise InputError(f"a column of {path}", got=repr(name), remedy=f"Choose from {', '.join(names)}.")
+            raise InputError(f"a column of {path}", got=repr(name), remedy=f"Choose from {_listed(names)}.")
         chosen.append(table.iloc[:, place if name is None else names.index(name)])
     return chosen
+
+
+def _listed(names: list[str]) -> str:
+    """The first names, cut where they are long: of what is no table, the first line may have any length."""
+    return ", ".join(f"{name:.40}" for name in names[:20]) or "none"
 
 
 def _table(path: Path) -> pd.DataFrame:
     kinds = [suffix for suffix in path.suffixes if suffix != ".gz"]
     kind = kinds[-1] if kinds else ""
     readers = {
-        ".csv": lambda: pd.read_csv(path),
-        ".tsv": lambda: pd.read_csv(path, sep="\t"),
-        ".parquet": lambda: pd.read_parquet(path),
+        ".csv": lambda: _text(path),
+        ".tsv": lambda: _text(path, sep="\t"),
+        ".parquet": lambda: _parquet(path),
     }
     if kind not in readers:
         raise InputError("a .csv, .tsv or .parquet file", got=str(path), remedy="Convert it.")
     return _guarded(path, readers[kind])
 
 
-def _guarded(path: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def _text(path: Path, **how: Any) -> pd.DataFrame:
+    with opened(path) as file:
+        return pd.read_csv(file, **how)
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet
+
+    with opened(path) as source, pyarrow.parquet.ParquetFile(source) as file:
+        # A constant column of any length takes a few bytes on disk.
+        check_fits(8 * file.metadata.num_rows * file.metadata.num_columns, path)
+        return file.read().to_pandas()
+
+
+def _guarded(path: Path, read: Callable[[], _Read]) -> _Read:
     try:
         return read()
-    except (OSError, ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise InputError(f"a readable table in {path}", got=str(error), remedy="Look at the file.") from error
+    except InputError as error:
+        raise InputError(f"a readable table in {path}", got=error.got, remedy=error.remedy) from error
+    except Exception as error:  # readers of damaged files raise almost anything
+        raise InputError(f"a readable table in {path}", got=reason(error), remedy="Look at the file.") from error
 
 
 def _numbered(names: pd.Series, path: str | Path) -> Numbered:

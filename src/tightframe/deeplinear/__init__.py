@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tightframe.deeplinear.frames import haar_frames
     from tightframe.deeplinear.invariance import decompose
     from tightframe.deeplinear.network import DeepLinearNetwork
+    from tightframe.deeplinear.nuclear_norm import least_nuclear_norm, soft_impute, threshold_by_held_out
     from tightframe.deeplinear.objective import Completion, Factorization, LeastSquares
     from tightframe.deeplinear.observations import observe
     from tightframe.deeplinear.reduced import descend_reduced
@@ -37,10 +38,13 @@ _HOMES = {
     "decompose": "invariance",
     "descend_reduced": "reduced",
     "haar_frames": "frames",
+    "least_nuclear_norm": "nuclear_norm",
     "observe": "observations",
     "progressive_separation": "separation",
     "simulate": "dynamics",
+    "soft_impute": "nuclear_norm",
     "stable_step": "stability",
+    "threshold_by_held_out": "nuclear_norm",
 }
 
 __all__ = [
@@ -59,10 +63,13 @@ __all__ = [
     "decompose",
     "descend_reduced",
     "haar_frames",
+    "least_nuclear_norm",
     "observe",
     "progressive_separation",
     "simulate",
+    "soft_impute",
     "stable_step",
+    "threshold_by_held_out",
 ]
 
 

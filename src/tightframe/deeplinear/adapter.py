@@ -49,7 +49,8 @@ class CompressedAdapter(nn.Module):
                 got=f"{ends[0]} to {ends[1]}, {weight.dtype} on {weight.device}",
                 remedy="Build it with `adapt`.",
             )
-        self.base, self.network = base, network
+        self.base: nn.Linear = base
+        self.network: CompressedNetwork = network
         base.requires_grad_(False)
 
     def forward(self, inputs: Tensor) -> Tensor:

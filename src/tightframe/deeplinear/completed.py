@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.core.typing import Float
+from tightframe.core.errors import InputError
+from tightframe.core.typing import Float, Int
 from tightframe.deeplinear.observations import Observations, gathered
 from tightframe.deeplinear.side_terms import SideTerms, averages
 
@@ -40,6 +43,25 @@ class CompletedMatrix:
     def of(cls, observed: Observations, left: Tensor, right: Tensor, terms: SideTerms) -> CompletedMatrix:
         """With the averages of the observed entries to fall back on."""
         return cls(observed, left, right, terms, averages(observed))
+
+    def index(self, given: Any, axis: int) -> Int[Tensor, " t"]:
+        """Numbers of rows (axis 0) or columns (1), on the device of the factors.
+
+        Raises:
+            InputError: No integers in a line, or one outside the matrix.
+        """
+        name, size = ("rows", "columns")[axis], self.observed.shape[axis]
+        found = given.detach() if isinstance(given, Tensor) else torch.from_numpy(np.atleast_1d(np.asarray(given)))
+        if found.ndim != 1 or found.is_floating_point() or found.dtype == torch.bool:
+            got = f"{found.dtype} {tuple(found.shape)}"
+            raise InputError(f"integer {name} (t,)", got=got, remedy="Number them from 0.")
+        if found.numel() and (int(found.min()) < 0 or int(found.max()) >= size):
+            raise InputError(
+                f"{name} from 0 to {size - 1}",
+                got=f"{int(found.min())} to {int(found.max())}",
+                remedy="Fit with a larger shape= for those not seen yet.",
+            )
+        return found.long().to(self.left.device)
 
     def known(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Whether both the row and the column have observations; shapes broadcast."""

@@ -7,7 +7,6 @@ import sys
 import warnings
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
@@ -87,6 +86,10 @@ class DeepMatrixCompletion(BaseEstimator):
     Reference: [kwon2024efficient]; [hastie2015matrix]; [vovk2005algorithmic] for the intervals.
     """
 
+    left_: Tensor
+    right_: Tensor
+    singular_values_: Tensor
+
     def __init__(
         self,
         rank: int | Literal["auto"] = "auto",
@@ -138,20 +141,26 @@ class DeepMatrixCompletion(BaseEstimator):
         recipe = self._recipe()
         observed = observe(X, shape=shape, duplicates=self.duplicates)
         recipe.sizes(observed)
-        self.n_observed_ = len(observed)
-        self.covered_rows_, self.covered_columns_ = observed.row_counts > 0, observed.column_counts > 0
+        self.n_observed_: int = len(observed)
+        self.covered_rows_: Tensor = observed.row_counts > 0
+        self.covered_columns_: Tensor = observed.column_counts > 0
         terms = side_terms(observed) if self.biases else no_side_terms(observed)
-        self.mean_, self.row_effects_, self.column_effects_ = terms.mean, terms.rows, terms.columns
+        self.mean_: Tensor = terms.mean
+        self.row_effects_: Tensor = terms.rows
+        self.column_effects_: Tensor = terms.columns
         rest = observed.with_values(observed.values - terms.at(observed.rows, observed.columns))
-        self.solution_ = self._completed(rest, observed, recipe)
-        self.trace_, self.rank_, self.method_ = self.solution_.trace, self.solution_.rank, self.solution_.method
+        self.solution_: CompletionSolution = self._completed(rest, observed, recipe)
+        self.trace_: Trace = self.solution_.trace
+        self.rank_: int = self.solution_.rank
+        self.method_: str = self.solution_.method
         self.left_, self.right_, self.singular_values_ = (self.solution_.variables[name] for name in "ABS")
-        self.spectrum_, self.held_out_ = self.solution_.spectrum, dict(self.solution_.held_out)
+        self.spectrum_: Tensor = self.solution_.spectrum
+        self.held_out_: dict[str, float] = dict(self.solution_.held_out)
         self._matrix = CompletedMatrix.of(observed, self.left_, self.right_, terms)
         if self.solution_.status.outcome == "diverged":
             warnings.warn(str(self.solution_.status), UserWarning, stacklevel=2)
         if self.calibrate:
-            self.residuals_ = self._calibrated(observed)
+            self.residuals_: Tensor = self._calibrated(observed)
         return self
 
     def predict(self, rows: Any, columns: Any) -> Any:
@@ -164,8 +173,7 @@ class DeepMatrixCompletion(BaseEstimator):
             UserWarning: Rows or columns without observations, for which averages stand.
         """
         check_is_fitted(self)
-        m, n = self._matrix.observed.shape
-        at = self._index(rows, m, "rows"), self._index(columns, n, "columns")
+        at = self._matrix.index(rows, 0), self._matrix.index(columns, 1)
         if len(at[0]) != len(at[1]):
             raise InputError("one column per row", got=f"{len(at[0])} and {len(at[1])}", remedy="Pass pairs.")
         known = self._matrix.known(*at)
@@ -214,8 +222,8 @@ class DeepMatrixCompletion(BaseEstimator):
             InputError: Rows outside the matrix, more columns than there are.
         """
         check_is_fitted(self)
-        m, n = self._matrix.observed.shape
-        index = self._index(rows, m, "rows")
+        n = self._matrix.observed.shape[1]
+        index = self._matrix.index(rows, 0)
         if check_count(top, "top") > n:
             raise InputError(f"top at most {n}, the number of columns", got=str(top), remedy="Ask for fewer.")
         columns, scores = self._matrix.largest(index, top, seen=seen)
@@ -281,19 +289,6 @@ class DeepMatrixCompletion(BaseEstimator):
         train, held = observed.split(self.validation or 0.1, seed=self.seed + 1)
         other = clone(self).set_params(calibrate=False).fit(train)
         return other.errors(held).abs().sort().values
-
-    def _index(self, index: Any, size: int, name: str) -> Tensor:
-        found = index.detach() if isinstance(index, Tensor) else torch.from_numpy(np.atleast_1d(np.asarray(index)))
-        if found.ndim != 1 or found.is_floating_point() or found.dtype == torch.bool:
-            got = f"{found.dtype} {tuple(found.shape)}"
-            raise InputError(f"integer {name} (t,)", got=got, remedy="Number them from 0.")
-        if found.numel() and (int(found.min()) < 0 or int(found.max()) >= size):
-            raise InputError(
-                f"{name} from 0 to {size - 1}",
-                got=f"{int(found.min())} to {int(found.max())}",
-                remedy="Fit with a larger shape= for those not seen yet.",
-            )
-        return found.long().to(self.left_.device)
 
     def _returned(self, values: Tensor, *given: Any) -> Any:
         tensor = any(isinstance(one, Tensor) for one in given)

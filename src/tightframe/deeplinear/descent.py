@@ -70,8 +70,11 @@ class ChainDescent:
     def __init__(
         self, weights: Sequence[Tensor], objective: Objective, settings: Settings, rates: Sequence[float]
     ) -> None:
-        self.weights = [weight.detach().clone(memory_format=torch.contiguous_format) for weight in weights]
-        self.objective, self.settings = objective, settings
+        self.weights: list[Tensor] = [
+            weight.detach().clone(memory_format=torch.contiguous_format) for weight in weights
+        ]
+        self.objective: Objective = objective
+        self.settings: Settings = settings
         self._steps = [settings.step * rate for rate in rates]
         self._lowest = next((index for index, step in enumerate(self._steps) if step), len(self._steps))
         d = self.weights[0].shape[1]

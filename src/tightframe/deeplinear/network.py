@@ -74,7 +74,7 @@ class DeepLinearNetwork(nn.Module):
         return network
 
     def _hold(self, weights: Sequence[Tensor]) -> None:
-        self.layers = nn.ModuleList()
+        self.layers: nn.ModuleList = nn.ModuleList()
         for weight in weights:
             layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
             layer.weight = nn.Parameter(weight)

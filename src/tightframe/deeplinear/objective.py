@@ -65,10 +65,10 @@ class LeastSquares:
                 remedy="Pass samples in columns: transpose rows of samples.",
             )
         self._covariance = self.X @ self.X.T
-        self.target = self.Y @ self.X.T
+        self.target: Tensor = self.Y @ self.X.T
         eye = torch.eye(len(self.X), dtype=self.X.dtype, device=self.X.device)
         allowed = max(_WHITE, 10 * torch.finfo(self.X.dtype).eps) * len(eye)
-        self.whitened = bool(torch.linalg.matrix_norm(self._covariance - eye) <= allowed)
+        self.whitened: bool = bool(torch.linalg.matrix_norm(self._covariance - eye) <= allowed)
 
     @property
     def curvature(self) -> float:
@@ -100,11 +100,11 @@ class Factorization:
         InputError: Not a matrix, NaN or inf.
     """
 
-    whitened = True
-    curvature = 1.0
+    whitened: bool = True
+    curvature: float = 1.0
 
     def __init__(self, Phi: Tensor) -> None:
-        self.target = _matrix(Phi, "Phi")
+        self.target: Tensor = _matrix(Phi, "Phi")
 
     def slope(self, product: EndToEnd) -> EndToEnd:
         """Gradient (d_y, d_x) in the end-to-end matrix."""
@@ -147,7 +147,7 @@ class Completion:
         if not bool(observed.any()):
             raise InputError("at least one observed entry", got="none", remedy="Look at how the mask was made.")
         self.observed = observed
-        self.target = _matrix(torch.where(observed, Phi, 0), "the observed part of Phi")
+        self.target: Tensor = _matrix(torch.where(observed, Phi, 0), "the observed part of Phi")
 
     @property
     def curvature(self) -> float:

@@ -118,8 +118,12 @@ class ObservedDescent:
     ) -> None:
         check_descent(momentum=momentum, weight_decay=0.0)
         right, *inner, left = network.weights
-        self.observed, self.step, self.outer = observed, step, network.gamma * step
-        self.left, self.right, self.inner = left.clone(), right.T.clone(), [weight.clone() for weight in inner]
+        self.observed: Observations = observed
+        self.step: float = step
+        self.outer: float = network.gamma * step
+        self.left: Tensor = left.clone()
+        self.right: Tensor = right.T.clone()
+        self.inner: list[Tensor] = [weight.clone() for weight in inner]
         self._momentum = momentum
         moving = (self.left, self.right, *self.inner) if momentum else ()
         self._velocities = [torch.zeros_like(weight) for weight in moving]

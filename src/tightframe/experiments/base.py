@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tightframe.collapse.summary import CollapseSummary
-from tightframe.core.errors import InputError, TightframeError
+from tightframe.core.errors import InputError
 from tightframe.experiments.entry import Entry
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Claim, Record, series_table
-from tightframe.runs.store import RunDirectory
+from tightframe.runs.store import RunDirectory, begin
 from tightframe.training.fabric import connect
 from tightframe.trials.pictures import trial_panels, trial_tables
 from tightframe.trials.trial import Trial, TrialConfig, run_trial
@@ -96,31 +96,32 @@ class Experiment:
         started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
         plain = {"preset": preset} | {name: config.to_dict() for name, config in configs.items()}
         fabric = connect(precision=next(iter(configs.values())).train.precision)
-        directory = _directory(place, plain, fabric)
-        if directory is not None and place.resume and directory.record_path.exists():
-            return directory.load_record() if fabric.is_global_zero else None
-        trials = _run_trials(configs, place, directory, fabric)
-        if not fabric.is_global_zero:
-            return None
-        outcome = self.judge(trials)
-        record = Record(
-            name=self.entry.name,
-            title=self.entry.title,
-            question=self.entry.question,
-            answer=outcome.answer,
-            config=plain,
-            preset=preset,
-            preset_config={"preset": preset} | {name: config.to_dict() for name, config in planned.items()},
-            environment=describe(),
-            series=series_table([row for trial in trials.values() for row in trial.rows]),
-            tables=trial_tables(trials),
-            panels=tuple(trial_panels(trials)),
-            claims=outcome.claims,
-            started=started,
-            seconds=time.perf_counter() - clock,
-        )
-        if directory is not None:
-            directory.save_record(record)
+        first = fabric.is_global_zero
+        with begin(place.out, config=plain, resume=place.resume, first=first, wait=fabric.barrier) as directory:
+            if directory is not None and place.resume and directory.record_path.exists():
+                return directory.load_record() if first else None
+            trials = _run_trials(configs, place, directory, fabric)
+            if not first:
+                return None
+            outcome = self.judge(trials)
+            record = Record(
+                name=self.entry.name,
+                title=self.entry.title,
+                question=self.entry.question,
+                answer=outcome.answer,
+                config=plain,
+                preset=preset,
+                preset_config={"preset": preset} | {name: config.to_dict() for name, config in planned.items()},
+                environment=describe(),
+                series=series_table([row for trial in trials.values() for row in trial.rows]),
+                tables=trial_tables(trials),
+                panels=tuple(trial_panels(trials)),
+                claims=outcome.claims,
+                started=started,
+                seconds=time.perf_counter() - clock,
+            )
+            if directory is not None:
+                directory.save_record(record)
         return record
 
 
@@ -174,31 +175,16 @@ def _last(summary: CollapseSummary, metric: str) -> float:
 def _run_trials(
     configs: Mapping[str, TrialConfig], place: Place, directory: RunDirectory | None, fabric: Fabric
 ) -> dict[str, Trial]:
-    try:
-        return {
-            name: run_trial(
-                config,
-                name=name,
-                data_root=place.data_root,
-                checkpoint=directory and directory.path / f"{name.replace(' ', '-')}.checkpoint.pt",
-                resume=place.resume,
-                workers=place.workers,
-                fabric=fabric,
-                progress=place.progress,
-            )
-            for name, config in configs.items()
-        }
-    except TightframeError:
-        if directory is not None and fabric.is_global_zero:
-            directory.release()
-        raise
-
-
-def _directory(place: Place, plain: dict[str, Any], fabric: Fabric) -> RunDirectory | None:
-    """The run directory, made by the first process; the others wait for it."""
-    if place.out is None:
-        return None
-    if fabric.is_global_zero:
-        RunDirectory.create(place.out, config=plain, resume=place.resume)
-    fabric.barrier()
-    return RunDirectory(place.out)
+    return {
+        name: run_trial(
+            config,
+            name=name,
+            data_root=place.data_root,
+            checkpoint=None if directory is None else directory.path / f"{name.replace(' ', '-')}.checkpoint.pt",
+            resume=place.resume,
+            workers=place.workers,
+            fabric=fabric,
+            progress=place.progress,
+        )
+        for name, config in configs.items()
+    }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
 from tightframe.runs.record import Cell
+from tightframe.runs.series import curves
 from tightframe.trials.trial import Trial
 
 Row = Mapping[str, Cell]
@@ -14,11 +15,8 @@ SIGNS = ("NC1", "NC2 features", "NC3")
 
 
 def values(trial: Trial, epoch: int, split: str) -> dict[str, float]:
-    """Every metric of the last features and of the output at an epoch; those that were undefined are absent.
-
-    The trial measures `layers="classifier"`, so that a metric has one value.
-    """
-    return {row["metric"]: row["value"] for row in trial.rows if (row["epoch"], row["split"]) == (epoch, split)}
+    """Every metric of the last features and of the output at an epoch; those that were undefined are absent."""
+    return {metric: curve[epoch] for metric, curve in curves(trial.rows, split).items() if epoch in curve}
 
 
 def epochs_of(trial: Trial) -> list[int]:

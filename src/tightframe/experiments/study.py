@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from tightframe.core.errors import InputError, TightframeError
+from tightframe.core.errors import InputError
 from tightframe.experiments.base import Place
 from tightframe.experiments.entry import Entry
 from tightframe.experiments.sweeps import Sweep
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Claim, Panel, Record, Table
-from tightframe.runs.store import RunDirectory
+from tightframe.runs.store import begin
 
 Config = TypeVar("Config")
 
@@ -66,35 +66,30 @@ class Study(Generic[Config]):
         config = self.presets[preset] if config is None else config
         plain = _plain(preset, config)
         started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-        directory = None if place.out is None else RunDirectory.create(place.out, config=plain, resume=place.resume)
-        if directory is not None and place.resume and directory.record_path.exists():
-            return directory.load_record()
-        # What was finished before a run was killed is read back, and superfluous once there is a record.
-        kept = None if directory is None else place.out / "finished"
-        try:
+        with begin(place.out, config=plain, resume=place.resume) as directory:
+            if directory is not None and place.resume and directory.record_path.exists():
+                return directory.load_record()
+            # What was finished before a run was killed is read back, and superfluous once there is a record.
+            kept = None if directory is None else directory.path / "finished"
             findings = self.investigate(config, Sweep(place.workers, place.data_root, kept, place.progress))
-        except TightframeError:
+            record = Record(
+                name=self.entry.name,
+                title=self.entry.title,
+                question=self.entry.question,
+                answer=findings.answer,
+                config=plain,
+                preset=preset,
+                preset_config=planned,
+                environment=describe(),
+                tables=dict(findings.tables),
+                panels=findings.panels,
+                claims=findings.claims,
+                started=started,
+                seconds=time.perf_counter() - clock,
+            )
             if directory is not None:
-                directory.release()
-            raise
-        record = Record(
-            name=self.entry.name,
-            title=self.entry.title,
-            question=self.entry.question,
-            answer=findings.answer,
-            config=plain,
-            preset=preset,
-            preset_config=planned,
-            environment=describe(),
-            tables=dict(findings.tables),
-            panels=findings.panels,
-            claims=findings.claims,
-            started=started,
-            seconds=time.perf_counter() - clock,
-        )
-        if directory is not None:
-            directory.save_record(record)
-            shutil.rmtree(kept, ignore_errors=True)
+                directory.save_record(record)
+                shutil.rmtree(directory.path / "finished", ignore_errors=True)
         return record
 
 

@@ -41,7 +41,7 @@ class BatchReader:
     shift: bool
     ignore_index: int | None
 
-    def parts(self, batch: Any) -> tuple[tuple, dict[str, Any], Tensor, Tensor | None]:
+    def parts(self, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Tensor, Tensor | None]:
         """Positional and keyword arguments of the model, labels and mask, on the device."""
         if isinstance(batch, Mapping):
             inputs, labels = self._split(batch)

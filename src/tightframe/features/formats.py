@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import struct
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,9 @@ import torch
 from torch import Tensor
 
 from tightframe.core.errors import InputError, UnsafeFileError
+from tightframe.core.files import is_file, is_folder
+from tightframe.core.files import replace_file as replace_file
+from tightframe.core.memory import check_fits
 
 KEYS = ("features", "labels", "label", "weight", "bias")
 FORMATS = "npz, safetensors or parquet with `features` and `labels`"
@@ -33,8 +35,8 @@ def reader_of(path: Path) -> Callable[[Path], Arrays]:
         UnsafeFileError: The file is a pickle by its bytes or its name.
         InputError: No file, an empty one, or of no known format.
     """
-    if not path.is_file():
-        got = "a directory" if path.is_dir() else "nothing"
+    if not is_file(path):
+        got = "a directory" if is_folder(path) else "nothing"
         raise InputError(f"a file: {FORMATS}", got=f"{got} at {path}", remedy="Check the path.")
     size = path.stat().st_size
     if size == 0:
@@ -74,6 +76,9 @@ def read_parquet(path: Path) -> Arrays:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
+        # A constant column of any length takes a few bytes on disk.
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        check_fits(8 * sum(group.column(at).num_values for group in groups for at in range(group.num_columns)), path)
         columns = [key for key in KEYS if key in file.schema_arrow.names]
         parts: dict[str, list[np.ndarray]] = {key: [] for key in columns}
         for group in range(file.num_row_groups):
@@ -132,29 +137,6 @@ _BY_MAGIC = {b"PK": read_npz, b"PA": read_parquet}
 _BY_SUFFIX = {".npz": read_npz, ".safetensors": read_safetensors, ".parquet": read_parquet}
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, and put it in place only when it is complete and on disk.
-
-    Raises:
-        InputError: The place cannot be written, or is full; nothing is left behind.
-    """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(partial)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(
-            "a place that can be written",
-            got=f"{path} ({error.strerror or error})",
-            remedy="Choose another path, create the directory, or make room.",
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
 def as_tensor(value: Any, name: str) -> Tensor:
     """A tensor that shares the memory of an array.
 
@@ -182,7 +164,11 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
         header = file.tell()
     if dtype.hasobject:
         raise _unsafe(path.name, f"{name} is an object array, that is a pickle")
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed > info.file_size - header:
+        raise ValueError(f"{name} of shape {shape}, more than its {info.file_size} bytes")
     if info.compress_type != zipfile.ZIP_STORED or 0 in shape:
+        check_fits(claimed, path)
         with archive.open(info) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     with path.open("rb") as file:

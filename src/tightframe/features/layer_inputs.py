@@ -23,7 +23,9 @@ class LayerInputs:
     """Reads the inputs of a layer of a network that is in evaluation mode meanwhile; the rest of it does not run."""
 
     def __init__(self, model: nn.Module, layer: str, device: torch.device) -> None:
-        self.model, self.layer, self.device = model, layer, device
+        self.model: nn.Module = model
+        self.layer: str = layer
+        self.device: torch.device = device
         self._reader = BatchReader(
             parameters=forward_parameters(unwrapped(model)),
             device=device,
@@ -33,7 +35,7 @@ class LayerInputs:
             ignore_index=None,
         )
 
-    def read(self, dataset: Dataset, indices: Sequence[int]) -> tuple[Inputs, Tensor, Tensor]:
+    def read(self, dataset: Dataset[Any], indices: Sequence[int]) -> tuple[Inputs, Tensor, Tensor]:
         """Inputs of the network and of the layer, and labels, of some samples."""
         return self.inputs(next(read_batches(dataset, [list(indices)])))
 
@@ -95,7 +97,7 @@ class LayerInputs:
         return h
 
 
-def read_batches(dataset: Dataset, places: Sequence[list[int]]) -> Iterator[Any]:
+def read_batches(dataset: Dataset[Any], places: Sequence[list[int]]) -> Iterator[Any]:
     """The samples at `places`, a list per batch: by the data set's `gather`, or through torch's loader."""
     gather = getattr(dataset, "gather", None)
     if gather is not None:

@@ -68,7 +68,7 @@ class ClassMoments:
     ) -> None:
         if mode not in ("full", "trace"):
             raise InputError('mode is "full" or "trace"', got=repr(mode), remedy="Use one of the two.")
-        self.classes = check_count(classes, "classes", least=2)
+        self.classes: int = check_count(classes, "classes", least=2)
         self.mode: Mode = mode
         self.ignore_index = ignore_index
         self._dtype = dtype

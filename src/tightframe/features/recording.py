@@ -50,10 +50,13 @@ class Recorder:
         pool: Pool,
         tokens: Tokens,
     ) -> None:
-        self.root, self.layers, self.named = root, layers, named
-        self.auto, self.wants_features = auto, wants_features
+        self.root: nn.Module = root
+        self.layers: tuple[Layer, ...] = layers
+        self.named: str | None = named
+        self.auto: bool = auto
+        self.wants_features: bool = wants_features
         self.pool, self.tokens = pool, tokens
-        self.candidates = dict(heads.linear_maps(root))
+        self.candidates: dict[str, nn.Module] = dict(heads.linear_maps(root))
         self.verified: str | None = None
         self.unmatched = ""
         self.taps: Taps | None = None
@@ -132,7 +135,8 @@ class Recorder:
         features = self._collected(hit, logits)
         self._check_rows(features, logits)
         if hit is not None:
-            self.verified, self.unmatched = hit.call.name, ""
+            self.verified = hit.call.name
+            self.unmatched: str = ""
         self.taps = Taps(features, logits)
         self.begin()
 

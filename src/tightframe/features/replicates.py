@@ -25,7 +25,9 @@ class GroupedMoments:
 
     def __init__(self, classes: int, mode: Mode = "full", *, groups: int = 16, ignore_index: int | None = -100) -> None:
         check_count(groups, "groups", least=2)
-        self.groups = [ClassMoments(classes, mode, ignore_index=ignore_index) for _ in range(groups)]
+        self.groups: list[ClassMoments] = [
+            ClassMoments(classes, mode, ignore_index=ignore_index) for _ in range(groups)
+        ]
         self._seen = torch.zeros(classes, dtype=torch.int64)
 
     def update(self, features: Tensor, labels: Tensor) -> None:

@@ -20,7 +20,7 @@ from tightframe.features.layers import named
 class Inputs:
     """Arguments of a model's forward."""
 
-    args: tuple = ()
+    args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -72,7 +72,8 @@ class Resumed(nn.Module):
 
     def __init__(self, model: nn.Module, layer: str, example: Any) -> None:
         super().__init__()
-        self.model, self.layer = model, one_layer(model, layer)
+        self.model: nn.Module = model
+        self.layer: str = one_layer(model, layer)
         self._example = Inputs.of(example)
         self._device: torch.device | None = None
         self._record(devices_of(model)[0])
@@ -116,7 +117,7 @@ def given(module: nn.Module, inputs: Tensor) -> Iterator[None]:
     """The first call of `module` gets `inputs` for its first tensor."""
     pending = [inputs]
 
-    def swap(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    def swap(_module: nn.Module, args: tuple[Any, ...], kwargs: dict) -> tuple[tuple, dict] | None:
         if not pending:
             return None
         place = first_place(args, kwargs)
@@ -132,7 +133,7 @@ def given(module: nn.Module, inputs: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def first_place(args: tuple, kwargs: Mapping[str, Any]) -> int | str:
+def first_place(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:
     """Where the first tensor among the arguments of a layer is: its position or its name.
 
     Raises:

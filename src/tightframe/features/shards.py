@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tightframe.core.checks import check_count
-from tightframe.core.errors import InputError
-from tightframe.features.formats import read_safetensors, replace_file, write_safetensors
+from tightframe.core.errors import InputError, reason
+from tightframe.core.files import is_file, replace_file
+from tightframe.features.formats import read_safetensors, write_safetensors
 
 _INDEX = "index.json"
 _SCHEMA = 1
@@ -37,7 +38,9 @@ class FeatureShards:
     """
 
     def __init__(self, directory: Path, *, features: int, dtype: torch.dtype, rows: tuple[int, ...]) -> None:
-        self.directory, self.features, self.dtype = directory, features, dtype
+        self.directory: Path = directory
+        self.features: int = features
+        self.dtype: torch.dtype = dtype
         self._rows = rows
 
     def __len__(self) -> int:
@@ -86,20 +89,22 @@ class FeatureShards:
         """
         directory = Path(directory)
         path = directory / _INDEX
-        if not path.is_file():
+        if not is_file(path):
             begun = directory.is_dir() and any(directory.glob("shard-*"))
             got = "unfinished ones" if begun else "none"
             raise InputError(f"finished shards in {directory}", got=got, remedy="Write them again, up to finish().")
         try:
-            index = json.loads(path.read_text())
+            index = json.loads(path.read_text(encoding="utf-8"))
             known = index["schema"] == _SCHEMA
             shards = cls(
                 directory, features=index["features"], dtype=_DTYPES[index["dtype"]], rows=tuple(index["rows"])
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(path, str(error)) from error
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _damaged(path, reason(error)) from error
         if not known:
             raise _damaged(path, f"schema {index['schema']}")
+        if not _are_counts(shards.features, *shards._rows):
+            raise _damaged(path, f"{shards.features!r} features and rows {shards._rows!r}")
         missing = [name for number in range(len(shards._rows)) if not (name := _shard(directory, number)).is_file()]
         if missing:
             raise _damaged(missing[0], "missing")
@@ -114,7 +119,7 @@ class FeatureShards:
                 arrays = read_safetensors(path)
                 h, y = arrays["features"], arrays["labels"]
             except Exception as error:  # the reader's own kind of error, a missing file or a missing key
-                raise _damaged(path, str(error)) from error
+                raise _damaged(path, reason(error)) from error
             if h.shape != (count, self.features) or y.shape != (count,):
                 raise _damaged(path, f"shapes {tuple(h.shape)} and {tuple(y.shape)}")
             yield from zip(h.split(rows), y.split(rows), strict=True)
@@ -199,8 +204,12 @@ def _shard(directory: Path, number: int) -> Path:
     return directory / f"shard-{number:05d}.safetensors"
 
 
+def _are_counts(*values: object) -> bool:
+    return all(isinstance(value, int) and not isinstance(value, bool) and value > 0 for value in values)
+
+
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def _damaged(path: Path, what: str) -> InputError:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.core.errors import InputError
-from tightframe.features.formats import FORMATS, HOW, WRITERS, as_tensor, reader_of, replace_file
+from tightframe.core.errors import InputError, reason
+from tightframe.core.files import replace_file
+from tightframe.features.formats import FORMATS, HOW, WRITERS, as_tensor, reader_of
 
 IGNORED = -100
 
@@ -52,16 +53,15 @@ def read_features(path: str | Path) -> FeatureFile:
     path = Path(path)
     reader = reader_of(path)
     try:
-        arrays = reader(path)
-    except InputError:
-        raise
+        content = _checked(reader(path), where=path.name)
+    except InputError as error:
+        raise error.about(path.name) from error
     except Exception as error:  # whatever the readers of three formats raise on damaged bytes
         raise InputError(
             f"a readable file: {FORMATS}",
-            got=f"{path.name}, damaged or cut off ({type(error).__name__}: {error})",
+            got=f"{path.name}, damaged or cut off ({type(error).__name__}: {reason(error)})",
             remedy="Write or copy the file again.",
         ) from error
-    content = _checked(arrays, where=path.name)
     kept = content.labels != IGNORED
     if bool(kept.all()):
         return content

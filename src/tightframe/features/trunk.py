@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ _ABOUT = "trunk.json"
 _COMPARED = 4
 
 
-class TrunkFeatures(Dataset):
+class TrunkFeatures(Dataset[Any]):
     """Pairs (input of the layer, label) of every sample, read from memory-mapped files.
 
     A map-style data set with `gather`, so that training loops read a batch without a loader. `cached_trunk` makes it.
@@ -40,8 +41,9 @@ class TrunkFeatures(Dataset):
         shards = FeatureShards.open(directory)
         try:
             about = json.loads((directory / _ABOUT).read_text())
-            self.layer, self.shape = str(about["layer"]), tuple(int(size) for size in about["shape"])
-            self.dtype = getattr(torch, about["dtype"])
+            self.layer: str = str(about["layer"])
+            self.shape: tuple[int, ...] = tuple(int(size) for size in about["shape"])
+            self.dtype: torch.dtype = getattr(torch, about["dtype"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 "a finished cache of a trunk", got=f"{directory} ({error})", remedy="Remove it and compute it again."
@@ -50,7 +52,7 @@ class TrunkFeatures(Dataset):
         # One block per file: views of its map, no copies.
         blocks = list(shards.blocks(max(1, len(shards))))
         self._pieces = [h for h, _ in blocks]
-        self.labels = torch.cat([y for _, y in blocks])
+        self.labels: Tensor = torch.cat([y for _, y in blocks])
         self._starts = torch.tensor([0, *(len(h) for h in self._pieces)]).cumsum(0)
 
     def __len__(self) -> int:
@@ -98,7 +100,7 @@ class TrunkFeatures(Dataset):
 def cached_trunk(
     model: nn.Module,
     layer: str,
-    dataset: Dataset,
+    dataset: Dataset[Any],
     path: str | Path,
     *,
     batch_size: int = 256,
@@ -153,7 +155,9 @@ def cached_trunk(
     return cache
 
 
-def _write(trunk: LayerInputs, dataset: Dataset, path: Path, h: Tensor, *, batch_size: int, dtype: torch.dtype) -> None:
+def _write(
+    trunk: LayerInputs, dataset: Dataset[Any], path: Path, h: Tensor, *, batch_size: int, dtype: torch.dtype
+) -> None:
     shape = tuple(h.shape[1:])
     with FeatureShards.create(path, features=h[0].numel(), dtype=dtype) as writer:
         for batch in read_batches(dataset, [list(part) for part in _parts(len(dataset), batch_size)]):

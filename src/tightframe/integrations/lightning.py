@@ -53,9 +53,9 @@ class CollapseCallback(Callback):
                 'dataloader is "train", "val" or a loader', got=repr(dataloader), remedy="Use one of them."
             )
         self.dataloader = dataloader
-        self.every_n_epochs = check_count(every_n_epochs, "every_n_epochs")
+        self.every_n_epochs: int = check_count(every_n_epochs, "every_n_epochs")
         self.model_attribute = model_attribute
-        self.watch = Watch(metrics=metrics, prefix=prefix, options=options)
+        self.watch: Watch = Watch(metrics=metrics, prefix=prefix, options=options)
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -20,10 +20,10 @@ try:
     from peft import PeftConfig, PeftType
     from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
     from peft.utils import ModulesToSaveWrapper, register_peft_method
-except ImportError as error:
+except ImportError as _error:
     raise MissingDependencyError(
         "the package peft, with register_peft_method", got="an environment without it", remedy="Install peft."
-    ) from error
+    ) from _error
 
 NAME = "SCL_FT"
 _LAYERS = "scl_ft_layers"
@@ -51,18 +51,20 @@ class SkipTuningConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = PeftType(NAME)
+        self.peft_type: PeftType = PeftType(NAME)
 
 
 class SkipTuningLayer(nn.Module, BaseTunerLayer):
     """A block beside its trained copies, one per adapter."""
 
-    adapter_layer_names = (_LAYERS,)
+    adapter_layer_names: tuple[str, ...] = (_LAYERS,)
+
+    base_layer: nn.Module
 
     def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.scl_ft_layers = nn.ModuleDict()
+        self.scl_ft_layers: nn.ModuleDict = nn.ModuleDict()
         self.merged_adapters: list[str] = []
         self._active_adapter = adapter_name
         self.add(adapter_name)
@@ -110,7 +112,7 @@ class SkipTuningModel(BaseTuner):
     """The network with one tuned block; made by `get_peft_model`."""
 
     prefix = "scl_ft_"
-    tuner_layer_cls = SkipTuningLayer
+    tuner_layer_cls: type[SkipTuningLayer] = SkipTuningLayer
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 - peft reads a plain class attribute
 
     def train(self, mode: bool = True) -> SkipTuningModel:

@@ -46,9 +46,9 @@ class NeuralCollapse(Metric):
         {'D': 0.0075}
     """
 
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
+    is_differentiable: bool = False
+    higher_is_better: bool = False
+    full_state_update: bool = False
 
     def __init__(
         self,
@@ -64,9 +64,15 @@ class NeuralCollapse(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.classes, self.features, self.mode = classes, check_count(features, "features"), mode
-        self.metrics, self.absent, self.undefined = tuple(metrics), absent, undefined
-        self.ignore_index, self._head, self._single_batch = ignore_index, _Shared(classifier), False
+        self.classes: int = classes
+        self.features: int = check_count(features, "features")
+        self.mode = mode
+        self.metrics: tuple[str, ...] = tuple(metrics)
+        self.absent = absent
+        self.undefined = undefined
+        self.ignore_index: int | None = ignore_index
+        self._head = _Shared(classifier)
+        self._single_batch = False
         self._moments = ClassMoments(classes, mode, ignore_index=ignore_index)
         self._shape = {"classes": classes, "features": features, "mode": mode}
         self._size = packed_size(**self._shape)

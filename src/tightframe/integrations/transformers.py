@@ -15,10 +15,10 @@ from tightframe.training.checkpoint import load_state_dict
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-except ImportError as error:
+except ImportError as _error:
     raise MissingDependencyError(
         "the package transformers", got="an environment without it", remedy="Install tightframe[hf]."
-    ) from error
+    ) from _error
 
 
 class CollapseTrainerCallback(TrainerCallback):
@@ -55,7 +55,7 @@ class CollapseTrainerCallback(TrainerCallback):
                 'dataloader is "train", "eval" or a loader', got=repr(dataloader), remedy="Use one of them."
             )
         self.dataloader = dataloader
-        self.watch = Watch(metrics=metrics, prefix=prefix, options=options)
+        self.watch: Watch = Watch(metrics=metrics, prefix=prefix, options=options)
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -34,7 +34,9 @@ class Watch:
             raise InputError(
                 "options of tightframe.measure", got=", ".join(unknown), remedy=f"Use some of {', '.join(taken)}."
             )
-        self.metrics, self.prefix, self.options = metrics, prefix, options
+        self.metrics: Sequence[str] | None = metrics
+        self.prefix: str = prefix
+        self.options: dict[str, Any] = options
         self.history: list[dict[str, Any]] = []
         self.last: CollapseSummary | None = None
 

@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 
-from tightframe.core.errors import InputError, TightframeError
+from tightframe.core.errors import InputError
 from tightframe.features.extract import stream
 from tightframe.features.store import FeatureFile, read_features
 from tightframe.features.tap import FeatureTap
 from tightframe.jobs.certificate_report import answer, panels, tables
 from tightframe.jobs.options import CertifyOptions
 from tightframe.jobs.subject import Network, described, network_of
+from tightframe.runs.console import watched
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Record
-from tightframe.runs.store import RunDirectory
+from tightframe.runs.store import begin
 from tightframe.training.fabric import connect
 from tightframe.trials.levers import parse_loss
 from tightframe.trials.shard import Shard
@@ -77,30 +78,25 @@ def certify(options: CertifyOptions) -> Certified | None:
     if network is None and not first:
         return None
     kept = described(options, network)
-    directory = RunDirectory.create(options.out, config=kept) if options.out is not None and first else None
-    try:
+    with begin(options.out if first else None, config=kept) as directory:
         content, classes = _file(options) if network is None else _inputs(options, network)
         if not first:
             return None
         excess = _excess(content, loss, decays, options)
-    except TightframeError:
+        record = Record(
+            name="certify",
+            title="The last layer beside its global minimum",
+            question="How far are this classifier and its features from the best there are, and what is it due to?",
+            answer=answer(excess),
+            config=kept,
+            environment=describe(),
+            tables=tables(excess, classes),
+            panels=panels(excess),
+            started=started,
+            seconds=time.perf_counter() - clock,
+        )
         if directory is not None:
-            directory.release()
-        raise
-    record = Record(
-        name="certify",
-        title="The last layer beside its global minimum",
-        question="How far are this classifier and its features from the best there are, and what is it due to?",
-        answer=answer(excess),
-        config=kept,
-        environment=describe(),
-        tables=tables(excess, classes),
-        panels=panels(excess),
-        started=started,
-        seconds=time.perf_counter() - clock,
-    )
-    if directory is not None:
-        directory.save_record(record)
+            directory.save_record(record)
     return Certified(excess, record)
 
 
@@ -179,7 +175,8 @@ def _inputs(options: CertifyOptions, network: Network) -> tuple[FeatureFile | No
         return None, data.classes
     tap = FeatureTap(model, classifier=options.classifier, pool=options.pool, tokens=options.tokens)
     features, labels = [], []
-    for batch in stream(tap, Shard(data.train, workers=options.workers, batch_size=options.batch_size)):
+    shard = Shard(data.train, workers=options.workers, batch_size=options.batch_size)
+    for batch in stream(tap, watched(shard, shard.steps, "features", enabled=not options.quiet)):
         features.append(batch.features["features"].cpu())
         labels.append(batch.labels.cpu())
     bias = None if tap.bias is None else tap.bias.cpu()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tightframe.core.errors import InputError, TightframeError
+from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.data.ratings import Triples, read_pairs, read_triples, write_triples
 from tightframe.deeplinear.completion import DeepMatrixCompletion
@@ -49,17 +49,13 @@ def complete(options: CompleteOptions) -> Record:
         raise InputError("an entry for every fold", got=f"{len(observed)} entries", remedy="Lower --folds.")
     config = {key: value for key, value in asdict(options).items() if key not in _PLACES}
     config |= {key: value.name for key, value in config.items() if isinstance(value, Path)}
-    directory = RunDirectory.create(options.out, config=config)
-    try:
+    with RunDirectory.create(options.out, config=config) as directory:
         model = _model(options).fit(observed)
         predicted = _predictions(model, triples, options)
         folds = _folds(observed, options)
-    except TightframeError:
-        directory.release()
-        raise
-    write_triples(options.out / "predictions.csv", predicted)
-    record = _record(model, triples, folds, options, config, started, time.perf_counter() - clock)
-    directory.save_record(record)
+        write_triples(options.out / "predictions.csv", predicted)
+        record = _record(model, triples, folds, options, config, started, time.perf_counter() - clock)
+        directory.save_record(record)
     return record
 
 

@@ -141,7 +141,7 @@ def _summary(job: Deconvolution, found: Found, rows: list[Row]) -> Row:
         "defects": len(rows),
         "variance explained": 1 - float(np.square(left).sum()) / whole,
         "left (root mean square)": float(np.sqrt(np.square(left).mean())),
-        "status": str(found.solution.status),
+        "status": found.solution.status.outcome,
     }
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tightframe.core.checks import check_count
-from tightframe.core.errors import DegenerateError, InputError, TightframeError
+from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.solution import Solution
 from tightframe.data.array_files import read_array
 from tightframe.data.pictured.image_files import read_movie, write_arrays, write_image
@@ -24,11 +24,12 @@ from tightframe.dictionary.images.background import likely_background, structure
 from tightframe.dictionary.images.defects import Defects, find_defects
 from tightframe.jobs.deconvolution_report import Deconvolution, Found, record_of, tiles
 from tightframe.jobs.deconvolve_options import DeconvolveOptions
+from tightframe.runs.console import progress
 from tightframe.runs.record import Record
 from tightframe.runs.store import RunDirectory
 from tightframe.training.fabric import connect
 
-_PLACES = ("out", "accelerator")
+_PLACES = ("out", "accelerator", "quiet")
 # Activations per area of a kernel above which an image is full of them.
 _FULL = 4.0
 # Penalty where the background measures nothing.
@@ -62,19 +63,18 @@ def deconvolve(options: DeconvolveOptions) -> Record:
     flat = without_background(given, method, options.kernel_size)
     config = {key: value for key, value in asdict(options).items() if key not in _PLACES}
     config |= {"signals": options.signals.name, "kernel_size": list(options.kernel_size)}
-    directory = RunDirectory.create(options.out, config=config)
-    device = connect(accelerator=options.accelerator).device
-    try:
-        fit, noise = _fitted(torch.from_numpy(flat).to(device), options)
-        found = _found(flat, fit, options, rough=noise == "background")
-    except TightframeError:
-        directory.release()
-        raise
-    job = Deconvolution(options, method, noise, flat)
-    _write(options.out, job, found)
-    record = record_of(job, found, config)
-    record = replace(record, name=options.out.resolve().name, started=started, seconds=time.perf_counter() - clock)
-    directory.save_record(record)
+    with RunDirectory.create(options.out, config=config) as directory:
+        device = connect(accelerator=options.accelerator).device
+        with progress(2, "kernels, then defects", enabled=not options.quiet) as meter:
+            fit, noise = _fitted(torch.from_numpy(flat).to(device), options)
+            meter.advance(penalty=fit.alpha, activations=int(fit.maps.count_nonzero()))
+            found = _found(flat, fit, options, rough=noise == "background")
+            meter.advance(defects=sum(map(len, found.defects)))
+        job = Deconvolution(options, method, noise, flat)
+        _write(options.out, job, found)
+        record = record_of(job, found, config)
+        record = replace(record, name=options.out.resolve().name, started=started, seconds=time.perf_counter() - clock)
+        directory.save_record(record)
     return record
 
 

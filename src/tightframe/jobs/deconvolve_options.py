@@ -32,6 +32,7 @@ class DeconvolveOptions:
         seed: Of the starts.
         key: Name of the array in npz and mat files.
         accelerator: auto, cpu, cuda or mps.
+        quiet: Show no progress.
     """
 
     signals: Annotated[Path, tyro.conf.Positional]
@@ -48,3 +49,4 @@ class DeconvolveOptions:
     seed: int = 0
     key: str | None = None
     accelerator: str = "auto"
+    quiet: bool = False

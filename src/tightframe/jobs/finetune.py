@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tightframe.core.errors import InputError, TightframeError
+from tightframe.core.errors import InputError
 from tightframe.data.labelled.images import ImageData
 from tightframe.data.labelled.source import load
 from tightframe.features.tap import FeatureTap
@@ -20,7 +20,7 @@ from tightframe.jobs.finetune_report import record_of
 from tightframe.nn.backbones.exported import SUFFIXES, Exported, export
 from tightframe.nn.tuning.fine_tuning import load_delta
 from tightframe.runs.record import Record
-from tightframe.runs.store import RunDirectory
+from tightframe.runs.store import begin
 from tightframe.training.fabric import connect
 from tightframe.trials.transfer import TransferConfig, Transferred, evaluate, few_shots, transfer
 
@@ -78,17 +78,12 @@ def finetune(options: FinetuneOptions) -> Finetuned:
     settings = replace(settings, classifier=options.classifier or found.classifier)
     check_reads(FeatureTap(found.model, classifier=settings.classifier), found, data)
     config = _config(options)
-    directory = None if options.out is None else RunDirectory.create(options.out, config=config)
-    try:
+    with begin(options.out, config=config) as directory:
         tuned, recomputed = _tuned(options, settings, found, data, fabric)
         files = _saved(tuned, options, found, data)
-    except TightframeError:
+        record = record_of(tuned, options, config, recomputed, started=started, seconds=time.perf_counter() - clock)
         if directory is not None:
-            directory.release()
-        raise
-    record = record_of(tuned, options, config, recomputed, started=started, seconds=time.perf_counter() - clock)
-    if directory is not None:
-        directory.save_record(record)
+            directory.save_record(record)
     return Finetuned(tuned, record, *files, recomputed)
 
 

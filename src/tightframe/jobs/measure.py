@@ -14,13 +14,14 @@ import torch
 from tightframe.collapse.monitor import Monitor
 from tightframe.collapse.monitor import measure as measure_model
 from tightframe.collapse.summary import CollapseSummary
-from tightframe.core.errors import InputError, TightframeError
+from tightframe.core.errors import InputError
 from tightframe.features.store import read_features
 from tightframe.jobs.options import MeasureOptions
 from tightframe.jobs.subject import Network, described, network_of
+from tightframe.runs.console import watched
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Panel, Record, Table, series_table
-from tightframe.runs.store import RunDirectory
+from tightframe.runs.store import begin
 from tightframe.training.fabric import connect
 from tightframe.trials.shard import Shard
 
@@ -54,21 +55,16 @@ def measure(options: MeasureOptions) -> Measured | None:
     if network is None and not first:
         return None
     kept = described(options, network)
-    directory = RunDirectory.create(options.out, config=kept) if options.out is not None and first else None
-    try:
+    with begin(options.out if first else None, config=kept) as directory:
         if network is None:
             summaries: tuple[CollapseSummary, ...] = (_measure_features(options),)
         else:
             summaries = tuple(_measure_network(options, network))
-    except TightframeError:
+        if not first:
+            return None
+        record = _record(kept, summaries, started, time.perf_counter() - clock)
         if directory is not None:
-            directory.release()
-        raise
-    if not first:
-        return None
-    record = _record(kept, summaries, started, time.perf_counter() - clock)
-    if directory is not None:
-        directory.save_record(record)
+            directory.save_record(record)
     return Measured(summaries, record)
 
 
@@ -83,9 +79,10 @@ def _measure_network(options: MeasureOptions, network: Network) -> Iterator[Coll
     fabric = connect(accelerator=options.accelerator)
     model, data = network.load(options, fabric)
     for split in ("train", "test") if options.split == "both" else (options.split,):
+        own = Shard(getattr(data, split), fabric.global_rank, fabric.world_size, options.workers, options.batch_size)
         yield measure_model(
             model,
-            Shard(getattr(data, split), fabric.global_rank, fabric.world_size, options.workers, options.batch_size),
+            watched(own, own.steps, f"measuring, {split}", enabled=fabric.is_global_zero and not options.quiet),
             layers=options.layers,
             split=split,
             classifier=options.classifier,

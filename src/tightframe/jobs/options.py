@@ -130,6 +130,7 @@ class MeasureOptions:
         accelerator: auto, cpu, cuda or mps.
         out: Run directory for the record and the report.
         format: What is printed.
+        quiet: Show no progress.
     """
 
     checkpoint: Path | None = None
@@ -153,6 +154,7 @@ class MeasureOptions:
     accelerator: str = "auto"
     out: Path | None = None
     format: Literal["text", "json"] = "text"
+    quiet: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +191,7 @@ class CertifyOptions:
         accelerator: auto, cpu, cuda or mps.
         out: Run directory for the record and the report.
         format: What is printed.
+        quiet: Show no progress.
     """
 
     checkpoint: Path | None = None
@@ -218,6 +221,7 @@ class CertifyOptions:
     accelerator: str = "auto"
     out: Path | None = None
     format: Literal["text", "json"] = "text"
+    quiet: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +249,7 @@ class ScoreOptions:
         accelerator: auto, cpu, cuda or mps.
         out: Run directory for the record and the report.
         format: What is printed.
+        quiet: Show no progress.
     """
 
     models: tuple[str, ...]
@@ -266,3 +271,4 @@ class ScoreOptions:
     accelerator: str = "auto"
     out: Path | None = None
     format: Literal["text", "json"] = "text"
+    quiet: bool = False

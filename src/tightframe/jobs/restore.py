@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.core.errors import InputError, TightframeError
+from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.data.pictured.image_files import read_image, write_arrays, write_image
 from tightframe.dictionary.images.inpainting import inpaint
@@ -20,11 +20,12 @@ from tightframe.dictionary.images.pictures import Restored
 from tightframe.dictionary.images.restoration import denoise
 from tightframe.jobs.restore_options import DenoiseOptions, InpaintOptions
 from tightframe.jobs.restore_report import Attempt, Restoration, mosaic, record_of
+from tightframe.runs.console import watched
 from tightframe.runs.record import Record
 from tightframe.runs.store import RunDirectory
 from tightframe.training.fabric import connect
 
-_PLACES = ("out", "accelerator")
+_PLACES = ("out", "accelerator", "quiet")
 
 
 def denoise_image(options: DenoiseOptions) -> Record:
@@ -116,20 +117,16 @@ def _carried_out(
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     config = {key: value for key, value in asdict(options).items() if key not in _PLACES}
     config |= {key: value.name for key, value in config.items() if isinstance(value, Path)}
-    directory = RunDirectory.create(options.out, config=config)
-    device = connect(accelerator=options.accelerator).device
-    try:
-        attempts = {}
-        for name in ("dct", "learned"):
+    with RunDirectory.create(options.out, config=config) as directory:
+        device = connect(accelerator=options.accelerator).device
+        attempts, names = {}, ("dct", "learned")
+        for name in watched(names, len(names), f"{job.task}, by two dictionaries", enabled=not options.quiet):
             begun = time.perf_counter()
             attempts[name] = Attempt(_at_home(attempt(name, device)), time.perf_counter() - begun)
-    except TightframeError:
-        directory.release()
-        raise
-    _write(options.out, job, attempts)
-    record = record_of(job, attempts, config)
-    record = replace(record, name=options.out.resolve().name, started=started, seconds=time.perf_counter() - clock)
-    directory.save_record(record)
+        _write(options.out, job, attempts)
+        record = record_of(job, attempts, config)
+        record = replace(record, name=options.out.resolve().name, started=started, seconds=time.perf_counter() - clock)
+        directory.save_record(record)
     return record
 
 

@@ -24,6 +24,7 @@ class DenoiseOptions:
         seed: Of these patches, and of noise that is added.
         key: Name of the array in npz and mat files.
         accelerator: auto, cpu, cuda or mps.
+        quiet: Show no progress.
     """
 
     image: Annotated[Path, tyro.conf.Positional]
@@ -36,6 +37,7 @@ class DenoiseOptions:
     seed: int = 0
     key: str | None = None
     accelerator: str = "auto"
+    quiet: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class InpaintOptions:
         seed: Of these patches, and of pixels that are removed.
         key: Name of the array in npz and mat files.
         accelerator: auto, cpu, cuda or mps.
+        quiet: Show no progress.
     """
 
     image: Annotated[Path, tyro.conf.Positional]
@@ -67,3 +70,4 @@ class InpaintOptions:
     seed: int = 0
     key: str | None = None
     accelerator: str = "auto"
+    quiet: bool = False

@@ -11,23 +11,24 @@ import torch
 
 from tightframe.collapse.transfer import transfer_scores
 from tightframe.collapse.transfer_summary import SCORES, TransferScores
-from tightframe.core.errors import InputError, TightframeError
+from tightframe.core.errors import InputError
 from tightframe.data.labelled.images import ImageData
 from tightframe.data.labelled.source import load
 from tightframe.features.extract import stream
 from tightframe.features.tap import FeatureTap
 from tightframe.jobs.candidates import PreparedBatches, called, candidate, check_reads
 from tightframe.jobs.options import ScoreOptions
+from tightframe.runs.console import watched
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Cell, Panel, Record, Table, table_of
-from tightframe.runs.store import RunDirectory
+from tightframe.runs.store import begin
 from tightframe.training.fabric import connect
 from tightframe.trials.shard import Shard
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-_PLACES = ("out", "data_root", "workers", "accelerator", "format")
+_PLACES = ("out", "data_root", "workers", "accelerator", "format", "quiet")
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,12 @@ def score(options: ScoreOptions) -> Ranking:
     data = load(options.data, root=options.data_root, limit=options.limit, size=options.size)
     config = {key: value for key, value in asdict(options).items() if key not in _PLACES}
     config |= {"models": [called(name) for name in options.models]}
-    directory = None if options.out is None else RunDirectory.create(options.out, config=config)
-    try:
-        scored = tuple(_ranked([_scored(name, data, options, fabric) for name in options.models], options.by))
-    except TightframeError:
+    with begin(options.out, config=config) as directory:
+        models = watched(options.models, len(options.models), "scoring networks", enabled=not options.quiet)
+        scored = tuple(_ranked([_scored(name, data, options, fabric) for name in models], options.by))
+        record = _record(scored, options, config, started, time.perf_counter() - clock)
         if directory is not None:
-            directory.release()
-        raise
-    record = _record(scored, options, config, started, time.perf_counter() - clock)
-    if directory is not None:
-        directory.save_record(record)
+            directory.save_record(record)
     return Ranking(scored, record)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tightframe.core.errors import MissingDependencyError, TightframeError
+from tightframe.core.errors import MissingDependencyError
 from tightframe.data.recorded.recordings import Recording, from_spikeinterface, read_recording
 from tightframe.data.recorded.spikes import to_spikeinterface, write_spikes
 from tightframe.dictionary.spikes.sorting import Sorting, sort_spikes
@@ -56,8 +56,7 @@ def sort_recording(recording: Recording | Any, options: SortOptions) -> Sorted:
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     config = {key: value for key, value in asdict(options).items() if key not in _PLACES}
     config |= {"recording": options.recording.name, "rate": recording.rate}
-    directory = RunDirectory.create(options.out, config=config)
-    try:
+    with RunDirectory.create(options.out, config=config) as directory:
         sorting = sort_spikes(
             recording,
             units=options.units,
@@ -69,13 +68,10 @@ def sort_recording(recording: Recording | Any, options: SortOptions) -> Sorted:
             seed=options.seed,
             verbose=not options.quiet,
         )
-    except TightframeError:
-        directory.release()
-        raise
-    exported = _write(options.out, sorting)
-    record = record_of(sorting, recording, config, exported=exported)
-    record = replace(record, name=options.out.resolve().name, started=started, seconds=time.perf_counter() - clock)
-    directory.save_record(record)
+        exported = _write(options.out, sorting)
+        record = record_of(sorting, recording, config, exported=exported)
+        record = replace(record, name=options.out.resolve().name, started=started, seconds=time.perf_counter() - clock)
+        directory.save_record(record)
     return Sorted(sorting, record)
 
 

@@ -26,7 +26,7 @@ Options = MeasureOptions | CertifyOptions
 
 # What a run directory knows of its network and data.
 _SUBJECT = ("data", "model", "width", "depth", "limit", "size")
-_PLACES = ("checkpoint", "features", "data_root", "out", "workers", "accelerator", "format")
+_PLACES = ("checkpoint", "features", "data_root", "out", "workers", "accelerator", "format", "quiet")
 
 
 @dataclass(frozen=True)

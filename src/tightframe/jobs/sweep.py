@@ -16,7 +16,8 @@ from tightframe.core.errors import InputError
 from tightframe.jobs.options import SweepOptions, TrainOptions
 from tightframe.jobs.train import train
 from tightframe.runs.environment import describe
-from tightframe.runs.record import SERIES_COLUMNS, Cell, Panel, Record, Table, series_table, table_of
+from tightframe.runs.record import Cell, Panel, Record, Table, series_table, table_of
+from tightframe.runs.series import curves, rows_of
 from tightframe.runs.store import RunDirectory
 
 # What says where and how fast, and so cannot differ between the runs of a comparison.
@@ -40,32 +41,26 @@ def sweep(options: SweepOptions) -> tuple[Record, list[Record]]:
     runs = planned(options)
     config = {key: value for key, value in asdict(options).items() if key not in (*_PLACES, "processes")}
     config = {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
-    directory = RunDirectory.create(options.out, config=config, resume=options.resume)
-    if options.processes <= 1:
-        records = [train(run) for run in runs.values()]
-    else:
-        from joblib import Parallel, delayed
-
-        records = Parallel(n_jobs=options.processes)(delayed(_on_one_thread)(run) for run in runs.values())
-    records = [replace(record, title=name) for name, record in zip(runs, records, strict=True)]
-    settings = product(*([text for text, _ in values] for values in choices.values()))
-    rows = [
-        dict(zip(choices, texts, strict=True)) | _row(record) for texts, record in zip(settings, records, strict=True)
-    ]
-    record = Record(
-        name=options.out.resolve().name,
-        title=f"{options.model} on {options.data}, trained in {len(runs)} ways",
-        question=f"What do {_words(list(choices))} change?",
-        answer=_answer(dict(zip(runs, rows, strict=True))),
-        config=config,
-        environment=describe(),
-        series=_joined(runs, records),
-        tables={"comparison": table_of(rows)},
-        panels=_panels(),
-        started=started,
-        seconds=time.perf_counter() - clock,
-    )
-    directory.save_record(record)
+    with RunDirectory.create(options.out, config=config, resume=options.resume) as directory:
+        records = _trained(runs, options.processes)
+        settings = product(*([text for text, _ in values] for values in choices.values()))
+        rows = [
+            dict(zip(choices, texts, strict=True)) | _row(one) for texts, one in zip(settings, records, strict=True)
+        ]
+        record = Record(
+            name=options.out.resolve().name,
+            title=f"{options.model} on {options.data}, trained in {len(runs)} ways",
+            question=f"What do {_words(list(choices))} change?",
+            answer=_answer(dict(zip(runs, rows, strict=True))),
+            config=config,
+            environment=describe(),
+            series=_joined(runs, records),
+            tables={"comparison": table_of(rows)},
+            panels=_panels(),
+            started=started,
+            seconds=time.perf_counter() - clock,
+        )
+        directory.save_record(record)
     return record, records
 
 
@@ -123,6 +118,17 @@ def _value(text: str, hint: Any, part: str) -> Any:
         raise InputError(expected, got=f"--vary {part}", remedy="Change it.") from error
 
 
+def _trained(runs: dict[str, TrainOptions], processes: int) -> list[Record]:
+    """The records of the runs, each under the run's name."""
+    if processes <= 1:
+        records = [train(run) for run in runs.values()]
+    else:
+        from joblib import Parallel, delayed
+
+        records = Parallel(n_jobs=processes)(delayed(_on_one_thread)(run) for run in runs.values())
+    return [replace(record, title=name) for name, record in zip(runs, records, strict=True)]
+
+
 def _on_one_thread(options: TrainOptions) -> Record:
     torch.set_num_threads(1)
     return train(replace(options, quiet=True))
@@ -131,37 +137,24 @@ def _on_one_thread(options: TrainOptions) -> Record:
 def _row(record: Record) -> dict[str, Cell]:
     """One line of the comparison: test accuracy at the last epoch, at the epoch selected on held-out samples, at the
     best one; collapse after training; what the run knows of wrong labels."""
-    tests = _curve(record, "accuracy", "test")
+    train, validation, test = (curves(rows_of(record.series), split) for split in ("train", "validation", "test"))
+    tests = test["accuracy"]
     final = max(tests)
     row: dict[str, Cell] = {"epochs": final, "test accuracy, last epoch": tests[final]}
-    if held := _curve(record, "accuracy", "validation"):
+    if held := validation.get("accuracy"):
         chosen = max(held, key=lambda epoch: (held[epoch], epoch))
         row |= {"test accuracy, selected epoch": tests[chosen], "selected epoch": chosen}
     row["test accuracy, best test epoch"] = max(tests.values())
-    row |= {metric: _curve(record, metric, "train").get(final) for metric in _SHOWN}
+    row |= {metric: train.get(metric, {}).get(final) for metric in _SHOWN}
     row |= {"trainable parameters": record.tables["parameters"]["trainable"][0]}
     if "labels" in record.tables:
         row |= {key: column[0] for key, column in record.tables["labels"].items() if key not in ("run", "scores")}
     return row | {"seconds": record.seconds}
 
 
-def _curve(record: Record, metric: str, split: str) -> dict[int, float]:
-    """Values of a metric of the last features, or of the outputs, by epoch."""
-    columns = (record.series[name] for name in ("epoch", "split", "layer", "metric", "value"))
-    found: dict[int, float] = {}
-    for epoch, where, layer, name, value in zip(*columns, strict=True):
-        if (where, name) == (split, metric) and layer in ("features", "output") and value is not None:
-            found[epoch] = value
-    return found
-
-
 def _joined(runs: dict[str, TrainOptions], records: list[Record]) -> Table:
     """The series of the last features of all runs, under the names of the runs."""
-    rows = [
-        dict(zip(SERIES_COLUMNS, values, strict=True)) | {"run": name}
-        for name, record in zip(runs, records, strict=True)
-        for values in zip(*(record.series[column] for column in SERIES_COLUMNS), strict=True)
-    ]
+    rows = [row | {"run": name} for name, record in zip(runs, records, strict=True) for row in rows_of(record.series)]
     kept = ("accuracy", *_SHOWN)
     return series_table([row for row in rows if row["layer"] in ("features", "output") and row["metric"] in kept])
 

@@ -6,11 +6,10 @@ import time
 from dataclasses import fields
 from datetime import UTC, datetime
 
-from tightframe.core.errors import TightframeError
 from tightframe.jobs.options import TrainOptions
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Record, series_table
-from tightframe.runs.store import RunDirectory
+from tightframe.runs.store import begin
 from tightframe.training.config import TrainConfig
 from tightframe.training.fabric import connect
 from tightframe.trials.pictures import shown, trial_panels, trial_tables
@@ -33,13 +32,10 @@ def train(options: TrainOptions) -> Record | None:
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     config = trial_config(options)
     fabric = connect(precision=options.precision, accelerator=options.accelerator)
-    if fabric.is_global_zero:
-        RunDirectory.create(options.out, config=config.to_dict(), resume=options.resume)
-    fabric.barrier()
-    directory = RunDirectory(options.out)
-    if options.resume and directory.record_path.exists():
-        return directory.load_record() if fabric.is_global_zero else None
-    try:
+    plain, first = config.to_dict(), fabric.is_global_zero
+    with begin(options.out, config=plain, resume=options.resume, first=first, wait=fabric.barrier) as directory:
+        if options.resume and directory.record_path.exists():
+            return directory.load_record() if first else None
         trial = run_trial(
             config,
             data_root=options.data_root,
@@ -49,29 +45,24 @@ def train(options: TrainOptions) -> Record | None:
             fabric=fabric,
             progress=not options.quiet,
         )
-    except TightframeError:
-        # Options that do not fit leave nothing behind, so that the same command can be given again with others.
-        if fabric.is_global_zero:
-            directory.release()
-        raise
-    if not fabric.is_global_zero:
-        return None
-    record = Record(
-        name=options.out.resolve().name,
-        title=f"{config.model} on {config.data}",
-        question="How collapsed are the features of this network, layer by layer, as it trains?",
-        answer=_answer(trial),
-        config=config.to_dict(),
-        preset="defaults",
-        preset_config=TrialConfig().to_dict(),
-        environment=describe(),
-        series=series_table(trial.rows),
-        tables=trial_tables({"train": trial}),
-        panels=tuple(trial_panels({"train": trial})),
-        started=started,
-        seconds=time.perf_counter() - clock,
-    )
-    directory.save_record(record)
+        if not first:
+            return None
+        record = Record(
+            name=options.out.resolve().name,
+            title=f"{config.model} on {config.data}",
+            question="How collapsed are the features of this network, layer by layer, as it trains?",
+            answer=_answer(trial),
+            config=plain,
+            preset="defaults",
+            preset_config=TrialConfig().to_dict(),
+            environment=describe(),
+            series=series_table(trial.rows),
+            tables=trial_tables({"train": trial}),
+            panels=tuple(trial_panels({"train": trial})),
+            started=started,
+            seconds=time.perf_counter() - clock,
+        )
+        directory.save_record(record)
     return record
 
 

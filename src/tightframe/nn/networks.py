@@ -51,8 +51,10 @@ class MLP(nn.Module):
         if not widths or min(widths) < 1:
             raise InputError("at least one hidden width, each 1 or more", got=repr(widths), remedy="Set widths=(256,).")
         sizes = (in_features, *widths)
-        self.blocks = nn.Sequential(*(_dense(a, b, bias=bias, batch_norm=batch_norm) for a, b in pairwise(sizes)))
-        self.classifier = nn.Linear(sizes[-1], out_features, bias=bias)
+        self.blocks: nn.Sequential = nn.Sequential(
+            *(_dense(a, b, bias=bias, batch_norm=batch_norm) for a, b in pairwise(sizes))
+        )
+        self.classifier: nn.Linear = nn.Linear(sizes[-1], out_features, bias=bias)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Last features (N, d) of samples (N, ...)."""
@@ -70,11 +72,11 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, width: int, *, stride: int) -> None:
         super().__init__()
-        self.conv1 = _convolution(in_channels, width, 3, stride=stride)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut = _shortcut(in_channels, width, stride=stride)
+        self.conv1: nn.Conv2d = _convolution(in_channels, width, 3, stride=stride)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.conv2: nn.Conv2d = _convolution(width, width, 3)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.shortcut: nn.Module = _shortcut(in_channels, width, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, width, H/stride, W/stride)."""
@@ -90,13 +92,13 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, width: int, *, stride: int) -> None:
         super().__init__()
         wide = width * self.expansion
-        self.conv1 = _convolution(in_channels, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3, stride=stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = _convolution(width, wide, 1)
-        self.bn3 = nn.BatchNorm2d(wide)
-        self.shortcut = _shortcut(in_channels, wide, stride=stride)
+        self.conv1: nn.Conv2d = _convolution(in_channels, width, 1)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.conv2: nn.Conv2d = _convolution(width, width, 3, stride=stride)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.conv3: nn.Conv2d = _convolution(width, wide, 1)
+        self.bn3: nn.BatchNorm2d = nn.BatchNorm2d(wide)
+        self.shortcut: nn.Module = _shortcut(in_channels, wide, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, 4 width, H/stride, W/stride)."""
@@ -130,8 +132,8 @@ class ResNet(nn.Module):
         super().__init__()
         if width < 1:
             raise InputError("a width of at least 1 channel", got=f"width={width}", remedy="Use width=64 or 16.")
-        self.conv1 = _convolution(in_channels, width, 3)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1: nn.Conv2d = _convolution(in_channels, width, 3)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(width)
         channels = width
         for stage, depth in enumerate(depths):
             blocks = []
@@ -140,8 +142,8 @@ class ResNet(nn.Module):
                 blocks.append(block(channels, width * 2**stage, stride=stride))
                 channels = width * 2**stage * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.stages = len(depths)
-        self.classifier = nn.Linear(channels, classes)
+        self.stages: int = len(depths)
+        self.classifier: nn.Linear = nn.Linear(channels, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -32,12 +32,12 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, heads: int, *, hidden: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm1 = nn.LayerNorm(width, eps=_EPSILON)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.projection = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width, eps=_EPSILON)
-        self.expand = nn.Linear(width, hidden)
-        self.contract = nn.Linear(hidden, width)
+        self.norm1: nn.LayerNorm = nn.LayerNorm(width, eps=_EPSILON)
+        self.qkv: nn.Linear = nn.Linear(width, 3 * width)
+        self.projection: nn.Linear = nn.Linear(width, width)
+        self.norm2: nn.LayerNorm = nn.LayerNorm(width, eps=_EPSILON)
+        self.expand: nn.Linear = nn.Linear(width, hidden)
+        self.contract: nn.Linear = nn.Linear(hidden, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Maps tokens (N, t, d) to tokens (N, t, d)."""
@@ -91,16 +91,18 @@ class VisionTransformer(nn.Module):
         for value, name in ((width, "width"), (depth, "depth"), (ratio, "ratio")):
             check_count(value, name)
         channels, height, breadth = shape
-        self.shape = (channels, height, breadth)
-        self.patch = default_patch(height, breadth) if patch is None else _checked_patch(patch, height, breadth)
+        self.shape: tuple[int, int, int] = (channels, height, breadth)
+        self.patch: int = default_patch(height, breadth) if patch is None else _checked_patch(patch, height, breadth)
         heads = _default_heads(width) if heads is None else _checked_heads(heads, width)
         patches = (height // self.patch) * (breadth // self.patch)
-        self.embedding = nn.Conv2d(channels, width, self.patch, stride=self.patch)
-        self.class_token = nn.Parameter(torch.empty(1, 1, width))
-        self.positions = nn.Parameter(torch.empty(1, 1 + patches, width))
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, hidden=ratio * width) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=_EPSILON)
-        self.classifier = nn.Linear(width, classes)
+        self.embedding: nn.Conv2d = nn.Conv2d(channels, width, self.patch, stride=self.patch)
+        self.class_token: nn.Parameter = nn.Parameter(torch.empty(1, 1, width))
+        self.positions: nn.Parameter = nn.Parameter(torch.empty(1, 1 + patches, width))
+        self.blocks: nn.ModuleList = nn.ModuleList(
+            TransformerBlock(width, heads, hidden=ratio * width) for _ in range(depth)
+        )
+        self.norm: nn.LayerNorm = nn.LayerNorm(width, eps=_EPSILON)
+        self.classifier: nn.Linear = nn.Linear(width, classes)
         self._initialise()
 
     def forward_features(self, x: Tensor) -> Tensor:

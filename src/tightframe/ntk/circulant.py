@@ -26,7 +26,7 @@ class BlockCirculant:
     def __init__(self, columns: Float[Tensor, "n k k"]) -> None:
         self._size, self._blocks = columns.shape[:2]
         self._symbols = torch.fft.rfft(columns.double(), dim=0)
-        self.shape = (self._size * self._blocks,) * 2
+        self.shape: tuple[int, ...] = (self._size * self._blocks,) * 2
 
     def scaled(self, factors: Float[Tensor, " k"]) -> BlockCirculant:
         """The matrix with block (a, b) times factors[a] factors[b]."""

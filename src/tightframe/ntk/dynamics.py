@@ -52,8 +52,9 @@ class LinearDynamics:
     def __init__(self, kernel: Kernel, *, weights: Vector | None = None) -> None:
         matrix = check_kernel(kernel).double()
         n = len(matrix)
-        self.weights = matrix.new_full((n,), 1 / n) if weights is None else _check_weights(weights, matrix)
+        self.weights: Tensor = matrix.new_full((n,), 1 / n) if weights is None else _check_weights(weights, matrix)
         self._roots = self.weights.sqrt()
+        self.vectors: Tensor
         values, self.vectors = torch.linalg.eigh(self._roots[:, None] * matrix * self._roots)
         if float(values[0]) < -_ROUNDING * n * max(float(values[-1]), 0.0):
             raise InputError(
@@ -61,7 +62,7 @@ class LinearDynamics:
                 got=f"eigenvalues from {float(values[0]):.3g} to {float(values[-1]):.3g}",
                 remedy="Pass the kernel of points with themselves.",
             )
-        self.rates = values.clamp(min=0.0)
+        self.rates: Tensor = values.clamp(min=0.0)
 
     def errors(self, initial: Vector, times: Sequence[float]) -> Float[Tensor, "t n"]:
         """zeta at these times (t,), as rows.

@@ -155,8 +155,8 @@ class TangentKernelRegressor(RegressorMixin, BaseEstimator):
         amounts = vectors.T @ targets.reshape(len(rows), -1)
         coefficients = (vectors @ (filtered[:, None] * amounts)).reshape(targets.shape)
         tensor = isinstance(X, Tensor)
-        self.X_fit_ = X.detach() if tensor else rows.numpy()
-        self.dual_coef_ = coefficients if tensor else coefficients.numpy()
+        self.X_fit_: Any = X.detach() if tensor else rows.numpy()
+        self.dual_coef_: Any = coefficients if tensor else coefficients.numpy()
         return self
 
     def predict(self, X: ArrayLike | Tensor) -> Any:
@@ -176,7 +176,7 @@ class TangentKernelRegressor(RegressorMixin, BaseEstimator):
 
     def _read(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
         if isinstance(X, Tensor):
-            self.n_features_in_ = X.shape[-1]
+            self.n_features_in_: int = X.shape[-1]
             targets = torch.as_tensor(y).detach().double()
             if X.ndim != 2 or targets.ndim not in (1, 2) or len(targets) != len(X):
                 raise InputError(

@@ -40,7 +40,7 @@ class KernelOperator:
         self._network, self._kind = network, kind
         self._table = table_of(self._points, self._points, network, kind)
         n = len(self._points.rows)
-        self.shape = (n, n)
+        self.shape: tuple[int, int] = (n, n)
         self._roots = None if weights is None else _weights(weights, self._points.rows).sqrt()
 
     def __matmul__(self, vectors: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from tightframe.core.checks import check_same_device
 from tightframe.core.errors import InputError
+from tightframe.core.linalg import directions_and_lengths
 from tightframe.core.typing import Float, Tensor
 
 _ROUNDING = 16
@@ -62,7 +63,6 @@ def read_points(values: ArrayLike | Tensor, name: str = "X", *, zeros: bool = Fa
         raise InputError(f"{name} is real", got=f"dtype {tensor.dtype}", remedy="Stack real and imaginary parts.")
     dtype = tensor.dtype if tensor.dtype in (torch.float32, torch.float64) else torch.float32
     rows = tensor.double()
-    # The largest entry first: squares of entries below 1e-154 would underflow.
     scale = rows.abs().amax(1)
     if not bool(torch.isfinite(scale).all()):
         raise InputError(f"{name} is finite", got="NaN or inf", remedy="Remove or fill such rows first.")
@@ -73,10 +73,8 @@ def read_points(values: ArrayLike | Tensor, name: str = "X", *, zeros: bool = Fa
             got=f"{int(empty.sum())} of {len(rows)}, first in row {int(empty.nonzero()[0])}",
             remedy="Remove them, or use bias_variance > 0.",
         )
-    scaled = rows / torch.where(empty, 1.0, scale)[:, None]
-    lengths = torch.linalg.vector_norm(scaled, dim=1)
-    rows = scaled / torch.where(empty, 1.0, lengths)[:, None]
-    return Points(rows, lengths * scale, dtype, isinstance(values, Tensor))
+    directions, lengths = directions_and_lengths(rows)
+    return Points(directions, lengths[:, 0], dtype, isinstance(values, Tensor))
 
 
 def read_pair(

@@ -46,7 +46,8 @@ class Momentum:
         _check_step(step)
         if not 0 <= momentum < 1:
             raise InputError("momentum in [0, 1)", got=repr(momentum), remedy="Use 0, or 0.9.")
-        self.step, self.momentum = step, momentum
+        self.step: float = step
+        self.momentum: float = momentum
         self._velocity: Vector | None = None
 
     def move(self, point: Vector, gradient: Vector) -> None:
@@ -88,7 +89,9 @@ class Adam:
                 got=f"betas={betas}, epsilon={epsilon}",
                 remedy="Use (0.9, 0.999) and 1e-8.",
             )
-        self.step, self.betas, self.epsilon = step, betas, epsilon
+        self.step: float = step
+        self.betas: tuple[float, float] = betas
+        self.epsilon: float = epsilon
         self._taken = 0
         self._mean: Vector | None = None
         self._square: Vector | None = None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.core.solution import Outcome, Solution, Status, Trace
 from tightframe.core.typing import Float
 
@@ -254,11 +255,6 @@ def sphere_ascent(
     found = f"{len(Q) - left} of {len(Q)} directions settled to {tolerance:.1e} within {step} steps"
     status = Status("budget spent" if left else "converged", found + ("; raise max_iterations" if left else ""))
     return Solution(status, float(values.sum()), {"Q": Q, "settled": settled}, trace)
-
-
-def unit_rows(rows: Directions) -> Directions:
-    """Every row divided by its norm; a row of zeros stays one."""
-    return torch.nn.functional.normalize(rows, dim=1, eps=torch.finfo(rows.dtype).tiny)
 
 
 def _longest(rows: Directions) -> Tensor:

@@ -52,7 +52,9 @@ class SoftmaxRegression:
     """
 
     def __init__(self, features: Principal, labels: Labels, classes: int) -> None:
-        self.features, self.labels, self.classes = features, labels, classes
+        self.features: Principal = features
+        self.labels: Labels = labels
+        self.classes: int = classes
         self._variances = torch.cat([features.variances, features.variances.new_ones(1)])
         self._shares = torch.bincount(labels, minlength=classes).double() / len(labels)
 

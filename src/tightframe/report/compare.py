@@ -9,6 +9,7 @@ from typing import Literal
 from tightframe.core.errors import InputError
 from tightframe.report.tables import counts, flatten, latest
 from tightframe.runs.record import SERIES_COLUMNS, Cell, Claim, Panel, Record, Table, series_table
+from tightframe.runs.series import rows_of
 
 _COLUMNS = {"run", "metric", "layer", "split", "ratio", "setting"}  # of the tables, whose other columns are runs
 _WIDE = 30.0  # positive values whose extremes differ by more than this factor get a logarithmic scale
@@ -73,8 +74,7 @@ def _joined(names: tuple[str, str], records: tuple[Record, Record], shared: list
     rows: list[dict[str, Cell]] = []
     for name, record in zip(names, records, strict=True):
         runs = dict.fromkeys(record.series["run"])
-        for cells in zip(*(record.series[column] for column in SERIES_COLUMNS), strict=True):
-            row = dict(zip(SERIES_COLUMNS, cells, strict=True))
+        for row in rows_of(record.series):
             if row["metric"] in shared:
                 rows.append(row | {"run": name if len(runs) == 1 else f"{name}: {row['run']}"})
     return series_table(rows)

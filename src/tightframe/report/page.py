@@ -14,11 +14,12 @@ from typing import Any
 
 from tightframe.core.errors import InputError
 from tightframe.report import figures as drawn
-from tightframe.report import tables
+from tightframe.report import ledger, tables
 from tightframe.runs.record import Panel, Record, Table
 from tightframe.runs.store import write_atomic
 
 MOST_ROWS = 200  # of a table on the page; the record itself holds them all
+_TITLE = "tightframe report"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +67,20 @@ class Listing:
 def render(records: Sequence[Record], *, title: str | None = None) -> str:
     """The page as HTML text.
 
-    A panel that cannot be drawn shows why in its own place; the rest of the page is not lost.
+    A panel that cannot be drawn shows why in its own place; the rest of the page is not lost. A ledger among the
+    records becomes the table above all claims, with links to the sections of the others.
 
     Args:
         records: What to show, in this order.
-        title: Heading of the page; by default that of the only record, or the project's name.
+        title: Heading of the page; by default that of the only record, that of the ledger, or the project's name.
 
     Raises:
         InputError: There is no record.
     """
     if not records:
         raise InputError("a report shows at least one record", got="none", remedy="Name the runs to report on.")
+    gathered = ledger.find(records)
+    shown = [record for record in records if record is not gathered]
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -89,18 +93,22 @@ def render(records: Sequence[Record], *, title: str | None = None) -> str:
     )
     page.filters["duration"] = tables.duration
     sections, first = [], 1
-    for record in records:
+    for record in shown:
         sections.append(_section(record, first=first))
         first += len(record.panels)
-    moving = any(panel.kind == "motion" for record in records for panel in record.panels)
+    moving = any(panel.kind == "motion" for record in shown for panel in record.panels)
     names = ["motion.js", "page.js"] if moving else ["page.js"]
     scripts = [_vega(), *map(_template, names)] if first > 1 else []
     return page.get_template("page.html.j2").render(
-        title=title or (records[0].title if len(records) == 1 else "tightframe report"),
+        title=title or (records[0].title if len(records) == 1 else gathered.title if gathered else _TITLE),
         sections=sections,
-        claims=tables.claims(records),
-        counts=tables.counts(records),
-        environment=tables.environment(records),
+        ledger=gathered and ledger.lines(gathered, shown),
+        answer=gathered.answer if gathered else "",
+        claims=tables.claims(shown),
+        anchors=_anchors(gathered, shown),
+        statements=gathered and ledger.counts(gathered),
+        counts=tables.counts(shown),
+        environment=tables.environment(shown),
         style=Markup(_template("page.css")),
         scripts=[Markup(script) for script in scripts],
         hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts) or "'none'",
@@ -138,6 +146,19 @@ def write(records: Sequence[Record], path: str | Path, *, title: str | None = No
         for record in _distinct(records):
             drawn.save(record, path.with_name(f"{path.stem}_figures"))
     return path
+
+
+def _anchors(gathered: Record | None, shown: Sequence[Record]) -> dict[int, str]:
+    """The statement that the claim at a position is the first of, for the links of the ledger."""
+    if gathered is None:
+        return {}
+    claims = [claim for record in shown for claim in record.claims]
+    firsts = {}
+    for identifier in gathered.tables["ledger"]["id"]:
+        at = next((at for at, claim in enumerate(claims, start=1) if ledger.belongs(claim, identifier)), None)
+        if at is not None:
+            firsts[at] = identifier
+    return firsts
 
 
 def _section(record: Record, *, first: int) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tightframe.runs.record import SERIES_COLUMNS, Cell, Claim, Record, Table, Verdict
+from tightframe.runs.record import Cell, Claim, Record, Table, Verdict
+from tightframe.runs.series import rows_of
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SIGNS = {"<=": "≤", ">=": "≥", "==": "="}
@@ -120,8 +121,7 @@ def environment(records: Sequence[Record]) -> list[tuple[str, str]]:
 def latest(series: Table) -> list[dict[str, Cell]]:
     """The rows of a long series at the last epoch of each run, split, layer and metric."""
     rows: dict[tuple[Cell, ...], dict[str, Cell]] = {}
-    for cells in zip(*(series[column] for column in SERIES_COLUMNS), strict=True):
-        row = dict(zip(SERIES_COLUMNS, cells, strict=True))
+    for row in rows_of(series):
         key = (row["run"], row["split"], row["layer"], row["metric"])
         if key not in rows or _rank(row["epoch"]) >= _rank(rows[key]["epoch"]):
             rows[key] = row

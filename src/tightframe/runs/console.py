@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+Item = TypeVar("Item")
 
 
 class Meter:
@@ -51,6 +53,25 @@ def progress(total: int, description: str, *, enabled: bool) -> Iterator[Meter]:
     )
     with Progress(*columns, console=Console(stderr=True)) as display:
         yield Meter(display, display.add_task(escape(description), total=total, status=""))
+
+
+def watched(items: Iterable[Item], total: int, description: str, *, enabled: bool) -> Iterator[Item]:
+    """`items` one by one, with their progress on the error stream.
+
+    Args:
+        items: What is gone through.
+        total: How many they are.
+        description: What is being done.
+        enabled: Whether anything is shown.
+
+    Example:
+        >>> list(watched("ab", 2, "reading", enabled=False))
+        ['a', 'b']
+    """
+    with progress(total, description, enabled=enabled) as meter:
+        for item in items:
+            yield item
+            meter.advance()
 
 
 def _text(value: object) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from tightframe.core.errors import InputError
+from tightframe.core.errors import InputError, reason
+from tightframe.core.files import check_no_pipe
 from tightframe.runs.record import Record
 
 CONFIG, RECORD, CHECKPOINT = "config.json", "record.json", "checkpoint.pt"
@@ -48,10 +51,24 @@ def write_atomic(path: Path, data: str | bytes | memoryview) -> None:
 class RunDirectory:
     """The directory of one run: `config.json`, `record.json`, `checkpoint.pt`.
 
-    Use `RunDirectory.create` to begin or resume a run, the constructor to read one.
+    Use `RunDirectory.create` to begin or resume a run, the constructor to read one. A run that is begun works inside
+    `with`: if it ends by an exception, an interrupt included, before it left anything but its configuration, the
+    directory is freed, so that the same command can be given again, with other options too. What is worth resuming
+    stays.
+
+    Args:
+        path: Where it is.
+        owned: Whether this process began the run, and so may free the directory.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as place, RunDirectory.create(Path(place) / "run", config={"lr": 0.1}) as run:
+        ...     run.config()
+        {'lr': 0.1}
     """
 
     path: Path
+    owned: bool = field(default=False, compare=False)
 
     @classmethod
     def create(cls, path: Path, *, config: Mapping[str, Any], resume: bool = False) -> RunDirectory:
@@ -67,7 +84,7 @@ class RunDirectory:
             InputError: The directory is not empty and `resume` is false, holds no run, or holds a run of
                 another configuration (the differing keys are named); or it cannot be written.
         """
-        run = cls(Path(path))
+        run = cls(Path(path), owned=True)
         plain = _plain(config)
         try:
             run.path.mkdir(parents=True, exist_ok=True)
@@ -90,6 +107,15 @@ class RunDirectory:
             write_atomic(run.path / CONFIG, json.dumps(plain, indent=1, ensure_ascii=False))
         return run
 
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self.owned:
+            self.release()
+
     @property
     def record_path(self) -> Path:
         """Where the record is."""
@@ -109,20 +135,23 @@ class RunDirectory:
         text = _read(self.path / CONFIG, "a run directory, which holds config.json")
         try:
             stored = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             stored = error
         if not isinstance(stored, dict):
             raise InputError(
                 "a configuration written by a run",
-                got=f"{self.path / CONFIG}: {stored if isinstance(stored, Exception) else 'no JSON object'}",
+                got=f"{self.path / CONFIG}: {reason(stored) if isinstance(stored, Exception) else 'no JSON object'}",
                 remedy="Choose another --out.",
             )
         return stored
 
     def release(self) -> None:
-        """Free the directory of a run that failed before it left anything but its configuration."""
+        """Free the directory of a run that failed before it left anything but its configuration and empty folders."""
         with suppress(OSError):
-            if all(entry.name == CONFIG or entry.name.endswith(_PARTIAL) for entry in self.path.iterdir()):
+            left = [entry for entry in self.path.rglob("*") if entry.is_symlink() or not entry.is_dir()]
+            if all(entry == self.path / CONFIG or entry.name.endswith(_PARTIAL) for entry in left):
+                for folder in [entry for entry in self.path.iterdir() if entry.is_dir()]:
+                    shutil.rmtree(folder)
                 (self.path / CONFIG).unlink(missing_ok=True)
 
     def save_record(self, record: Record) -> None:
@@ -147,6 +176,34 @@ class RunDirectory:
                 got=f"other values in {self.path} ({changes})",
                 remedy="Give the same options, or choose another --out for a new run.",
             )
+
+
+def begin(
+    out: Path | None,
+    *,
+    config: Mapping[str, Any],
+    resume: bool = False,
+    first: bool = True,
+    wait: Callable[[], None] | None = None,
+) -> AbstractContextManager[RunDirectory | None]:
+    """A run for the time of a `with` block: in the directory `out`, or in none.
+
+    Args:
+        out: As `path` of `RunDirectory.create`, or None to keep nothing.
+        config: As there.
+        resume: As there.
+        first: Whether this process makes the directory; the others of a group of processes share it.
+        wait: Waits for all processes of the group, so that none looks for the directory before it is there.
+
+    Raises:
+        InputError: As `RunDirectory.create`.
+    """
+    if out is None:
+        return nullcontext()
+    run = RunDirectory.create(out, config=config, resume=resume) if first else RunDirectory(Path(out))
+    if wait is not None:
+        wait()
+    return run
 
 
 def load_records(paths: Sequence[Path]) -> list[Record]:
@@ -181,10 +238,15 @@ def _load(path: Path) -> Record:
         return Record.from_json(text)
     except InputError as error:
         raise InputError(error.expected, got=f"{path}: {error.got}", remedy=error.remedy) from error
+    except (ValueError, RecursionError, ArithmeticError) as error:
+        raise InputError(
+            "a record written by a run", got=f"{path}: {reason(error)}", remedy="Run it again, or copy it again."
+        ) from error
 
 
 def _read(path: Path, expected: str) -> str:
     try:
+        check_no_pipe(path)
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         got = f"{path}: {error.strerror if isinstance(error, OSError) else 'no UTF-8 text'}"

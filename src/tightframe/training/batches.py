@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,9 @@ def epoch_batches(
     return list(torch.tensor_split(order, batches)[rank::processes])
 
 
-def read_batches(dataset: Dataset, batches: Sequence[Tensor], *, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def read_batches(
+    dataset: Dataset[Any], batches: Sequence[Tensor], *, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Inputs and labels of each of `batches`, in order.
 
     A data set with a method `gather(indices) -> (inputs, labels)` is read by it; any other through torch's

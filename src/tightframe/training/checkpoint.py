@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.serialization import MAGIC_NUMBER
 
-from tightframe.core.errors import InputError, UnsafeFileError
+from tightframe.core.errors import InputError, UnsafeFileError, reason
+from tightframe.core.files import check_no_pipe
+from tightframe.core.memory import check_fits
 from tightframe.runs.store import write_atomic
 
 FORMAT = "tightframe checkpoint 2"
@@ -72,6 +74,9 @@ def load(path: Path) -> Checkpoint:
             got=f"{path}, which is another file",
             remedy="Name the checkpoint.pt of a run, or train from the start.",
         )
+    wrong = [name for name, kind in _FIELDS.items() if not isinstance(content[name], kind)]
+    if wrong:
+        raise _unreadable(path, f"{wrong[0]} of type {type(content[wrong[0]]).__name__}")
     return Checkpoint(**{name: content[name] for name in _FIELDS})
 
 
@@ -143,7 +148,7 @@ def apply_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict(state, strict=False)
 
 
-_FIELDS = ("model", "optimizer", "epoch", "history", "config", "loss")
+_FIELDS = {"model": dict, "optimizer": dict, "epoch": int, "history": tuple, "config": dict, "loss": dict}
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -161,22 +166,22 @@ def _is_safetensors(path: Path) -> bool:
     if path.suffix == ".safetensors":
         return True
     try:
+        check_no_pipe(path)
         with path.open("rb") as handle:
             head = handle.read(9)
-    except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from error
     # A safetensors file begins with the length of its JSON header (8 bytes) and the header's brace.
     return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(path, str(error)) from error
+    except Exception as error:  # the reader's own kind of error, or whatever a damaged header makes it raise
+        raise _unreadable(path, reason(error)) from error
 
 
 def _torch_load(path: Path) -> Any:
@@ -184,7 +189,12 @@ def _torch_load(path: Path) -> Any:
         with warnings.catch_warnings():
             # The pickle protocols torch warns about are read, or refused below in words.
             warnings.simplefilter("ignore", UserWarning)
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    check_fits(sum(info.file_size for info in archive.infolist()), path)
             return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     except pickle.UnpicklingError as error:
@@ -194,7 +204,7 @@ def _torch_load(path: Path) -> Any:
     except Exception as error:  # torch reports damage by RuntimeError, EOFError, KeyError, ...
         if "TorchScript" in str(error):
             raise _unsafe(path) from error
-        raise _unreadable(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise _unreadable(path, reason(error)) from error
 
 
 def _is_whole_pickle(path: Path) -> bool:

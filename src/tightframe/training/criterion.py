@@ -42,7 +42,7 @@ class Criterion:
     """
 
     def __init__(self, function: LossFunction, device: torch.device) -> None:
-        self.function = function.to(device) if isinstance(function, nn.Module) else function
+        self.function: nn.Module | LossFunction = function.to(device) if isinstance(function, nn.Module) else function
         self.needs_index: bool = getattr(function, "needs_index", False)
         self.needs_features: bool = getattr(function, "needs_features", False)
         self.views: int = getattr(function, "views", 1)

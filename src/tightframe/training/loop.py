@@ -44,7 +44,7 @@ class TrainResult:
 
 def fit(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: Dataset[Any],
     *,
     config: TrainConfig,
     fabric: Fabric | None = None,
@@ -144,7 +144,7 @@ def _loss_of(config: TrainConfig) -> LossFunction:
     return functional.cross_entropy
 
 
-def _check_data(dataset: Dataset) -> None:
+def _check_data(dataset: Dataset[Any]) -> None:
     if not hasattr(dataset, "__len__") or len(dataset) == 0:
         raise InputError(
             "a data set with a length and at least one sample",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from itertools import islice
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.rng import generator
-from tightframe.data.labelled.augment import augment
+from tightframe.data.labelled.augment import Augmentation, augment
 from tightframe.runs.console import Meter, progress
 from tightframe.training import checkpoint as checkpoints
 from tightframe.training.batches import epoch_batches, read_batches, stream_seed
@@ -40,26 +40,34 @@ _TRANSFORMS = 1 << 20
 class Trainer:
     """Model, optimiser and data of one run on one process."""
 
+    wrapped: Any
+    optimizer: Any
+
     def __init__(
         self,
         model: nn.Module,
-        dataset: Dataset,
+        dataset: Dataset[Any],
         config: TrainConfig,
         fabric: Fabric,
         loss_function: LossFunction,
         workers: int,
     ) -> None:
-        self.model, self.dataset, self.config, self.fabric = model, dataset, config, fabric
-        self.criterion, self.workers = Criterion(loss_function, fabric.device), workers
-        self.transform, self.random = augment(config.augment), generator(config.seed, device=fabric.device)
-        self.decayed = decayed_parameters(model, config)
+        self.model: nn.Module = model
+        self.dataset: Dataset[Any] = dataset
+        self.config: TrainConfig = config
+        self.fabric: Fabric = fabric
+        self.criterion: Criterion = Criterion(loss_function, fabric.device)
+        self.workers: int = workers
+        self.transform: Augmentation = augment(config.augment)
+        self.random: torch.Generator = generator(config.seed, device=fabric.device)
+        self.decayed: list[nn.Parameter] = decayed_parameters(model, config)
         watching = config.feature_decay > 0 or self.criterion.needs_features
-        self.watched = classifier(model, config) if watching else None
-        self.bare_optimizer = make_optimizer(model, config)
+        self.watched: nn.Module | None = classifier(model, config) if watching else None
+        self.bare_optimizer: torch.optim.Optimizer = make_optimizer(model, config)
         self.wrapped, self.optimizer = fabric.setup(model, self.bare_optimizer)
         double = next(model.parameters()).dtype == torch.float64
         # Fabric hands logits back in the default type, which outside its context would round doubles.
-        self.context = fabric.autocast if double else nullcontext
+        self.context: Callable[[], AbstractContextManager[Any]] = fabric.autocast if double else nullcontext
         self.checked = False
 
     def train_epoch(self, epoch: int, meter: Meter) -> tuple[float, float]:
@@ -228,7 +236,7 @@ class Trainer:
                 got=f"labels from {low} to {high}",
                 remedy="Build the model with as many classes as the data set has.",
             )
-        self.checked = True
+        self.checked: bool = True
 
     def _check_losses(self, sums: list[Tensor], epoch: int) -> None:
         finite = torch.isfinite(torch.stack(sums)[:, 0]).tolist()

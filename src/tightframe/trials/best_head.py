@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,7 +85,7 @@ def solved(
     return rows, seconds, decay
 
 
-class _Rows(Dataset):
+class _Rows(Dataset[Any]):
     """Features (N, d) and labels (N,) held in memory."""
 
     def __init__(self, features: Tensor, labels: Tensor) -> None:

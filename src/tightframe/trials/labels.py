@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -29,7 +30,7 @@ class LabelledData:
 
     data: ImageData
     clean: Tensor
-    validation: Dataset | None
+    validation: Dataset[Any] | None
     noisy: bool
 
     @property
@@ -38,7 +39,7 @@ class LabelledData:
         return self.data.train.labels != self.clean
 
     @property
-    def clean_train(self) -> Dataset:
+    def clean_train(self) -> Dataset[Any]:
         """The training samples with their clean labels."""
         return self.data.train.relabelled(self.clean)
 

@@ -31,7 +31,7 @@ class RateReductionObjective(nn.Module):
 
     def __init__(self, head: nn.Module, **options: float) -> None:
         super().__init__()
-        self.rates = MCR2Loss(**options)
+        self.rates: MCR2Loss = MCR2Loss(**options)
         # The classifier belongs to the network, so it is kept out of this module's parameters and state.
         self._head = (head,)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from tightframe.data.labelled.images import ImageData
 Prepare = Callable[[Tensor], Tensor]
 
 
-class PreparedImages(Dataset):
+class PreparedImages(Dataset[Any]):
     """The samples of a data set, their images prepared a batch at a time when they are read.
 
     Args:
@@ -31,9 +32,10 @@ class PreparedImages(Dataset):
     (0.5, [0, 1, 1], 1)
     """
 
-    def __init__(self, dataset: Dataset, prepare: Prepare | None = None) -> None:
-        self.dataset, self.prepare = dataset, prepare
-        self.labels = _labels(dataset)
+    def __init__(self, dataset: Dataset[Any], prepare: Prepare | None = None) -> None:
+        self.dataset: Dataset[Any] = dataset
+        self.prepare: Prepare | None = prepare
+        self.labels: Tensor = _labels(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -61,11 +63,13 @@ class PreparedImages(Dataset):
         return images if self.prepare is None else self.prepare(images)
 
 
-class Taken(Dataset):
+class Taken(Dataset[Any]):
     """Some samples of a data set that has `labels` and `gather`, in the order of `indices`."""
 
     def __init__(self, dataset: PreparedImages | Taken, indices: Tensor) -> None:
-        self.dataset, self.indices, self.labels = dataset, indices, dataset.labels[indices]
+        self.dataset: PreparedImages | Taken = dataset
+        self.indices: Tensor = indices
+        self.labels: Tensor = dataset.labels[indices]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -132,7 +136,7 @@ def reading(data: ImageData, *, name: str = "the network", shape: tuple[int, int
         ) from error
 
 
-def _labels(dataset: Dataset) -> Tensor:
+def _labels(dataset: Dataset[Any]) -> Tensor:
     stored = getattr(dataset, "labels", None)
     if isinstance(stored, Tensor):
         return stored.cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Shard:
         InputError: No samples per batch, or a negative number of workers.
     """
 
-    dataset: Dataset
+    dataset: Dataset[Any]
     rank: int = 0
     processes: int = 1
     workers: int = 0
@@ -41,6 +42,11 @@ class Shard:
                 got=f"batch_size={self.batch_size}, workers={self.workers}",
                 remedy="Use batch_size=512 and workers=0.",
             )
+
+    @property
+    def steps(self) -> int:
+        """How many batches there are."""
+        return -(-len(range(self.rank, len(self.dataset), self.processes)) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         own = torch.arange(len(self.dataset))[self.rank :: self.processes]

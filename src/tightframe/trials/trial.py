@@ -258,7 +258,7 @@ class _Watcher:
         rank, processes = (0, 1) if whole else (self.fabric.global_rank, self.fabric.world_size)
         return Shard(self._sets()[split], rank, processes, self.workers)
 
-    def _sets(self) -> dict[str, Dataset]:
+    def _sets(self) -> dict[str, Dataset[Any]]:
         """What is measured: under noise also the training samples with their clean labels."""
         labelled = self.labelled
         sets = {"train": labelled.data.train, "test": labelled.data.test}

@@ -52,7 +52,7 @@ class Task:
 
     tuning: Tuning
     module: nn.Module
-    sets: dict[str, Dataset]
+    sets: dict[str, Dataset[Any]]
     classifier: str
     seconds: float = 0.0
 
@@ -141,7 +141,7 @@ def train(task: Task, config: TrainConfig, fabric: Fabric, diary: Diary, *, work
     return list(result.history)
 
 
-def judged(module: nn.Module, dataset: Dataset) -> tuple[float, float]:
+def judged(module: nn.Module, dataset: Dataset[Any]) -> tuple[float, float]:
     """Accuracy and mean cross-entropy in evaluation mode."""
     device = devices_of(module)[0]
     sums = torch.zeros(2, dtype=torch.float64, device=device)
@@ -155,7 +155,7 @@ def judged(module: nn.Module, dataset: Dataset) -> tuple[float, float]:
 
 
 def layer_rows(
-    module: nn.Module, dataset: Dataset, layers: str | tuple[str, ...] = "classifier", **options: Any
+    module: nn.Module, dataset: Dataset[Any], layers: str | tuple[str, ...] = "classifier", **options: Any
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Rows (N, d) of some layers by name, by default the classifier's input, and labels, on the module's device."""
     tap, device = FeatureTap(module, layers, **options), devices_of(module)[0]
@@ -186,7 +186,7 @@ def _defined(value: Any) -> float | None:
         return None
 
 
-def _batches(dataset: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(dataset: Dataset[Any]) -> Iterator[tuple[Tensor, Tensor]]:
     return read_batches(dataset, torch.arange(len(dataset)).split(_READ))
 
 

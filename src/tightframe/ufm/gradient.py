@@ -23,16 +23,23 @@ class FreeGradient:
         start: Where the variables begin; it is copied.
     """
 
+    in_W: Tensor  # noqa: N815
+    in_H: Tensor  # noqa: N815
+
     def __init__(self, problem: UnconstrainedFeatures, start: Point) -> None:
-        self.problem, self.targets = problem, problem.labels.to(start.H.device)
-        self.biased = problem.bias != "none"
+        self.problem: UnconstrainedFeatures = problem
+        self.targets: Tensor = problem.labels.to(start.H.device)
+        self.biased: bool = problem.bias != "none"
         parts = [start.W, start.H, *([start.b] if self.biased else [])]
-        self.variables = torch.cat([part.flatten() for part in parts])
-        self.values = torch.empty_like(self.variables)
+        self.variables: Tensor = torch.cat([part.flatten() for part in parts])
+        self.values: Tensor = torch.empty_like(self.variables)
         self.W, self.H, *bias = self._views(self.variables)
         self.in_W, self.in_H, *in_bias = self._views(self.values)
-        self.b, self.in_b = bias[0] if bias else start.b, in_bias[0] if in_bias else None
-        self.slopes = _slopes(problem.loss, self.W.new_empty(problem.classes, problem.samples), self.targets)
+        self.b: Tensor = bias[0] if bias else start.b
+        self.in_b: Tensor | None = in_bias[0] if in_bias else None
+        self.slopes: Callable[[Tensor], Tensor] = _slopes(
+            problem.loss, self.W.new_empty(problem.classes, problem.samples), self.targets
+        )
 
     @property
     def point(self) -> Point:

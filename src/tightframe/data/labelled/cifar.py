@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tightframe.core.errors import InputError, UnsafeFileError
+from tightframe.core.errors import InputError, UnsafeFileError, reason
+from tightframe.data.array_files import named_arrays
 from tightframe.data.labelled.images import ArrayDataset, ImageData, normalised
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -97,7 +97,7 @@ def _read_pickle(path: Path) -> Part:
     except UnsafeFileError as error:
         raise UnsafeFileError(error.expected, got=f"{path}: {error.got}", remedy=error.remedy) from error
     except Exception as error:  # a damaged pickle raises almost anything
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        raise _damaged(path, f"{type(error).__name__}: {reason(error)}") from error
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _PIXELS or labels.dtype.kind not in "iu":
         raise _damaged(path, f"data of type {pixels.dtype} and shape {pixels.shape}, labels of type {labels.dtype}")
     return _from_planes(pixels), labels
@@ -105,11 +105,13 @@ def _read_pickle(path: Path) -> Part:
 
 def _read_jpegs(path: Path) -> Part:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            header, payload, length, label = (file[name] for name in ("header", "payload", "length", "label"))
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path, str(error)) from error
-    ends = np.cumsum(length, dtype=np.int64)
+        arrays = named_arrays(path)
+        header, payload, length, label = (arrays[name].ravel() for name in ("header", "payload", "length", "label"))
+    except KeyError as error:
+        raise _damaged(path, f"no array {error}") from error
+    if any(part.dtype.kind not in "iu" for part in (length, label)):
+        raise _damaged(path, f"lengths of type {length.dtype} and labels of type {label.dtype}")
+    ends = np.cumsum(length.astype(np.int64))
     if len(length) == 0 or len(length) != len(label) or ends[-1] != len(payload):
         raise _damaged(path, f"{len(length)} lengths, {len(label)} labels, {len(payload)} bytes of images")
     images = np.empty((len(length), 32, 32, 3), dtype=np.uint8)

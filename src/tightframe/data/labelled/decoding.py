@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tightframe.core.errors import InputError
+from tightframe.core.errors import InputError, reason
 from tightframe.data.labelled.images import ImageData, normalised, stratified_split
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ImageSource(Protocol):
         """What errors call it."""
 
 
-class DecodedDataset(Dataset):
+class DecodedDataset(Dataset[Any]):
     """Labelled images that are decoded, resized and standardised on reading.
 
     Args:
@@ -54,8 +54,11 @@ class DecodedDataset(Dataset):
         resize: bool,
         places: Tensor | None = None,
     ) -> None:
-        self.source, self.labels, self.shape, self.resize = source, labels, shape, resize
-        self.places = torch.arange(len(labels)) if places is None else places
+        self.source: ImageSource = source
+        self.labels: Tensor = labels
+        self.shape: tuple[int, int, int] = shape
+        self.resize: bool = resize
+        self.places: Tensor = torch.arange(len(labels)) if places is None else places
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -142,7 +145,7 @@ def _opened(source: ImageSource, place: int) -> Iterator[Image]:
     except Exception as error:  # decoders of damaged files raise almost anything
         raise InputError(
             "an image that can be decoded",
-            got=f"{source.name(place)}: {error}",
+            got=f"{source.name(place)}: {reason(error)}",
             remedy="Replace the file or remove it.",
         ) from error
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from tightframe.core.errors import InputError
+from tightframe.data.array_files import opened
 from tightframe.data.labelled.images import ArrayDataset, ImageData, normalised
 
 _UNSIGNED_BYTES = 8
@@ -91,11 +90,10 @@ def read_idx(path: Path, *, dimensions: int) -> np.ndarray:
         InputError: The file cannot be read, is of another kind, or is longer or shorter than its header says.
     """
     try:
-        data = Path(path).read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"a readable idx file at {path}", got=str(error), remedy="Copy it again.") from error
+        with opened(Path(path)) as file:
+            data = file.read()
+    except InputError as error:
+        raise InputError(f"a readable idx file at {path}", got=error.got, remedy="Copy it again.") from error
     start = 4 + 4 * dimensions
     if len(data) < start or data[:4] != bytes((0, 0, _UNSIGNED_BYTES, dimensions)):
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ class ImageData:
         std: Per-channel standard deviation that was divided by, in the same units.
     """
 
-    train: Dataset
-    test: Dataset
+    train: Dataset[Any]
+    test: Dataset[Any]
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
     name: str
@@ -36,7 +37,7 @@ class ImageData:
     std: tuple[float, ...] = ()
 
 
-class ArrayDataset(Dataset):
+class ArrayDataset(Dataset[Any]):
     """Images held in memory as one tensor.
 
     Args:
@@ -64,7 +65,8 @@ class ArrayDataset(Dataset):
                 got=f"dtype {labels.dtype}, smallest {labels.min().item() if len(labels) else 'none'}",
                 remedy="Number the classes from 0.",
             )
-        self.images, self.labels = images, labels.long()
+        self.images: Tensor = images
+        self.labels: Tensor = labels.long()
 
     def __len__(self) -> int:
         return len(self.labels)

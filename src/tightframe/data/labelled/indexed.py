@@ -17,7 +17,7 @@ LAYOUTS = ("triple", "target", "mapping")
 _LABEL_KEYS = ("labels", "label")
 
 
-class IndexedDataset(Dataset):
+class IndexedDataset(Dataset[Any]):
     """The samples of `dataset` with their position i in it, whatever order a loader reads them in.
 
     Losses such as SOPLoss keep state per sample and must know which samples a batch holds. Frameworks that hand a
@@ -41,7 +41,7 @@ class IndexedDataset(Dataset):
     (tensor([0., 0.]), tensor([7, 2]))
     """
 
-    def __init__(self, dataset: Dataset, *, layout: Layout = "triple") -> None:
+    def __init__(self, dataset: Dataset[Any], *, layout: Layout = "triple") -> None:
         if layout not in LAYOUTS:
             raise InputError(f"a layout, one of {', '.join(LAYOUTS)}", got=repr(layout), remedy="Choose one of these.")
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
@@ -50,7 +50,8 @@ class IndexedDataset(Dataset):
                 got=type(dataset).__name__,
                 remedy="Samples of a stream have no fixed position: hold them in a list or a map-style data set.",
             )
-        self.dataset, self.layout = dataset, layout
+        self.dataset: Dataset[Any] = dataset
+        self.layout: Layout = layout
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from tightframe.core.checks import check_count, check_labels
-from tightframe.core.errors import AmbiguityError, InputError, UnsafeFileError
+from tightframe.core.errors import AmbiguityError, InputError, UnsafeFileError, reason
+from tightframe.core.files import check_no_pipe, is_file
 from tightframe.core.rng import generator
 
 SPECS = ("symmetric:RATE", "asymmetric:RATE", "asymmetric:RATE:FROM>TO,...", "random", "file:PATH.npz", "file:PATH:KEY")
@@ -170,7 +170,7 @@ def _named_pairs(text: str, spec: str, classes: int, names: Sequence[str]) -> di
 
 def _from_file(place: str, clean: Tensor, classes: int) -> Tensor:
     name, _, key = place.rpartition(":")
-    path, key = (Path(place), "") if Path(place).exists() or not name else (Path(name), key)
+    path, key = (Path(place), "") if is_file(Path(place)) or not name else (Path(name), key)
     arrays = _integer_arrays(path, key)
     ours = arrays.pop(_CLEAN_KEY, None) if key != _CLEAN_KEY else None
     fitting = {k: array for k, array in arrays.items() if array.shape == clean.shape}
@@ -193,10 +193,11 @@ def _from_file(place: str, clean: Tensor, classes: int) -> Tensor:
 def _integer_arrays(path: Path, key: str) -> dict[str, np.ndarray]:
     """The integer arrays of an npz file, or the one called `key` and the clean labels."""
     try:
+        check_no_pipe(path)
         archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # readers of damaged files raise almost anything
         raise InputError(
-            "an npz file of labels", got=f"{path}: {error}", remedy="Write one with numpy.savez."
+            "an npz file of labels", got=f"{path}: {reason(error)}", remedy="Write one with numpy.savez."
         ) from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError("an npz file of labels", got=f"the bare array {path}", remedy="Write it with numpy.savez.")
@@ -208,11 +209,13 @@ def _integer_arrays(path: Path, key: str) -> dict[str, np.ndarray]:
         wanted = {key, _CLEAN_KEY} & set(archive.files) if key else archive.files
         try:
             arrays = {name: archive[name] for name in wanted}
-        except ValueError as error:
-            raise UnsafeFileError(
-                f"plain integer arrays in {path.name}", got=str(error), remedy="Save the labels as an integer array."
+        except Exception as error:  # readers of damaged files raise almost anything
+            kind = UnsafeFileError if "pickle" in str(error) else InputError
+            raise kind(
+                f"plain integer arrays in {path.name}", got=reason(error), remedy="Save the labels as an integer array."
             ) from error
-    return {name: array for name, array in arrays.items() if np.issubdtype(array.dtype, np.integer)}
+    # A member that is no array comes as bytes.
+    return {name: found for name, found in arrays.items() if np.issubdtype(np.asarray(found).dtype, np.integer)}
 
 
 def _unreadable(spec: str) -> InputError:

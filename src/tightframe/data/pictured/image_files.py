@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tightframe.core.errors import InputError
+from tightframe.core.errors import InputError, reason
+from tightframe.core.files import replace_file
+from tightframe.core.memory import check_fits
 from tightframe.data.array_files import ARRAY_SUFFIXES, opened, read_array, suffix_of, unknown_kind
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -76,7 +78,7 @@ def read_movie(path: str | Path, *, key: str | None = None) -> np.ndarray:
 
 
 def write_image(path: str | Path, image: ArrayLike, *, limits: tuple[float, float] | None = None) -> Path:
-    """Write an image as 8-bit .png, or unchanged as .npy.
+    """Write an image as 8-bit .png, or unchanged as .npy; the file appears whole or not at all.
 
     Args:
         path: Ends in .png or .npy.
@@ -84,7 +86,7 @@ def write_image(path: str | Path, image: ArrayLike, *, limits: tuple[float, floa
         limits: Values that become 0 and 255, those outside being clipped; the smallest and largest unless given.
 
     Raises:
-        InputError: Another shape or ending, NaN, or limits that do not ascend.
+        InputError: Another shape or ending, NaN, limits that do not ascend, or a place that cannot be written.
     """
     path, values = Path(path), np.asarray(image)
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3) or not values.size:
@@ -92,7 +94,7 @@ def write_image(path: str | Path, image: ArrayLike, *, limits: tuple[float, floa
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
         raise InputError("finite real values", got=f"NaN, inf or type {values.dtype}", remedy="Fill or convert them.")
     if path.suffix.lower() == ".npy":
-        np.save(path, values, allow_pickle=False)
+        replace_file(path, lambda partial: np.save(partial, values, allow_pickle=False))
         return path
     if path.suffix.lower() != ".png":
         raise InputError("a file named .png or .npy", got=str(path), remedy="Choose one of these endings.")
@@ -102,15 +104,16 @@ def write_image(path: str | Path, image: ArrayLike, *, limits: tuple[float, floa
     if limits is not None and not low < high:
         raise InputError("ascending limits", got=repr(limits), remedy="Use (0, 255).")
     scaled = (values.astype(np.float64) - low) / ((high - low) or 1.0)
-    Image.fromarray(np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)).save(path)
+    picture = Image.fromarray(np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8))
+    replace_file(path, lambda partial: picture.save(partial))
     return path
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, ArrayLike]) -> Path:
-    """Write named arrays of numbers (kernels, activation maps, reconstructions) as compressed .npz.
+    """Write named arrays of numbers (kernels, maps, reconstructions) as compressed .npz, whole or not at all.
 
     Raises:
-        InputError: Another ending, or values that are no numbers.
+        InputError: Another ending, values that are no numbers, or a place that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
@@ -118,7 +121,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, ArrayLike]) -> Path:
     kept = {name: np.asarray(values) for name, values in arrays.items()}
     if wrong := [f"{name} of type {values.dtype}" for name, values in kept.items() if values.dtype.kind not in "biufc"]:
         raise InputError("arrays of numbers", got=", ".join(wrong), remedy="Convert or leave them out.")
-    np.savez_compressed(path, **kept)
+    replace_file(path, lambda partial: np.savez_compressed(partial, **kept))
     return path
 
 
@@ -133,14 +136,21 @@ def _pages(path: Path, key: str | None) -> list[np.ndarray]:
 
     if key is not None:
         raise InputError("`key` goes with .npz and .mat files", got=f"key={key!r} for {path}", remedy="Leave it out.")
+    pages: list[np.ndarray] = []
     with opened(path) as file:
         try:
             with Image.open(file) as image:
-                return [_values(page) for page in ImageSequence.Iterator(image)]
+                for page in ImageSequence.Iterator(image):
+                    size = 8 * page.width * page.height * len(page.getbands())
+                    check_fits(size + sum(earlier.nbytes for earlier in pages), path)
+                    pages.append(_values(page))
+        except InputError:
+            raise
         except Exception as error:  # decoders of damaged files raise almost anything
             raise InputError(
-                f"an image that can be decoded at {path}", got=str(error), remedy="Copy it again, or convert it."
+                f"an image that can be decoded at {path}", got=reason(error), remedy="Copy it again, or convert it."
             ) from error
+    return pages
 
 
 def _values(page) -> np.ndarray:

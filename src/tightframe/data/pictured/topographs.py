@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tightframe.core.checks import check_count
-from tightframe.core.errors import DegenerateError, InputError
+from tightframe.core.errors import DegenerateError, InputError, reason
+from tightframe.core.files import check_no_pipe
 from tightframe.data.array_files import read_array
 from tightframe.data.location import data_file
 from tightframe.data.pictured.image_files import read_image
@@ -56,14 +57,17 @@ def labelled_topographs(folder: str | Path | None = None, *, root: str | Path | 
         Path(folder) / "annotations.json" if folder is not None else data_file("stm/wse2/annotations.json", root=root)
     )
     try:
+        check_no_pipe(place)
         entries = json.loads(place.read_text(encoding="utf-8"))
         found = [
             _entry(place.parent / name, entries[name]) for name in sorted(entries) if (place.parent / name).is_file()
         ]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"annotations with size_px, scan_nm, bias_V and boxes per image at {place}",
-            got=f"{type(error).__name__}: {error}",
+            got=f"{type(error).__name__}: {reason(error)}",
             remedy="Check the file.",
         ) from error
     if not found:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tightframe.core.checks import check_count
-from tightframe.core.errors import AmbiguityError, InputError
+from tightframe.core.errors import AmbiguityError, InputError, reason
 from tightframe.data.array_files import ARRAY_SUFFIXES, named_arrays, opened, read_array, suffix_of, unknown_kind
 from tightframe.data.location import data_file
 
@@ -126,12 +126,17 @@ def locust_recording(*, root: str | Path | None = None) -> Recording:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         rate, channels, dtype = float(info["sample_rate"]), int(info["shape"][1]), str(info["dtype"])
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise InputError(
-            f"sample_rate, shape and dtype in {path}", got=f"{type(error).__name__}: {error}", remedy="Copy it again."
+            f"sample_rate, shape and dtype in {path}",
+            got=f"{type(error).__name__}: {reason(error)}",
+            remedy="Copy it again.",
         ) from error
     raw = data_file("spikes/locust_trial_01.raw", root=root)
-    return read_recording(raw, rate, channels=channels, dtype=dtype)
+    try:
+        return read_recording(raw, rate, channels=channels, dtype=dtype)
+    except InputError as error:
+        raise error.about(str(path)) from error
 
 
 def from_spikeinterface(recording: Any, *, segment: int | None = None) -> Recording:

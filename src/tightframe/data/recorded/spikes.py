@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tightframe.core.errors import InputError, MissingDependencyError
+from tightframe.core.errors import InputError, MissingDependencyError, reason
+from tightframe.core.files import replace_file
 from tightframe.data.array_files import named_arrays, opened, suffix_of, unknown_kind
 
 _COLUMNS = ("seconds", "unit")
@@ -74,18 +75,20 @@ def _within(points: np.ndarray, times: np.ndarray, window: float) -> np.ndarray:
 
 
 def write_spikes(path: str | Path, spikes: Spikes) -> Path:
-    """Write spikes as .csv (columns seconds, unit) or .npz (arrays seconds, unit).
+    """Write spikes as .csv (columns seconds, unit) or .npz (arrays seconds, unit), whole or not at all.
 
     Raises:
-        InputError: Another ending.
+        InputError: Another ending, or a place that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() == ".npz":
-        np.savez_compressed(path, seconds=spikes.times, unit=spikes.units)
+        arrays = {"seconds": spikes.times, "unit": spikes.units}
+        replace_file(path, lambda partial: np.savez_compressed(partial, **arrays))
     elif path.suffix.lower() == ".csv":
         # Seventeen digits bring back every float64 as it was.
         rows = (f"{time:.17g},{unit}" for time, unit in zip(spikes.times, spikes.units, strict=True))
-        path.write_text("\n".join([",".join(_COLUMNS), *rows]) + "\n", encoding="utf-8")
+        text = "\n".join([",".join(_COLUMNS), *rows]) + "\n"
+        replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     else:
         raise InputError("a file named .csv or .npz", got=str(path), remedy="Choose one of these endings.")
     return path
@@ -109,7 +112,10 @@ def read_spikes(path: str | Path) -> Spikes:
         raise InputError(
             f"{' and '.join(_COLUMNS)} in {path}", got=", ".join(found) or "neither", remedy=f"Add {missing[0]}."
         )
-    return Spikes(*(found[name] for name in _COLUMNS))
+    try:
+        return Spikes(*(found[name] for name in _COLUMNS))
+    except InputError as error:
+        raise error.about(str(path)) from error
 
 
 def to_spikeinterface(spikes: Spikes, rate: float) -> Any:
@@ -178,8 +184,7 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
             found = {str(name).strip(): table[name] for name in table}
             kinds = zip(_COLUMNS, (np.float64, np.int64), strict=True)
             return {name: found[name].to_numpy().astype(kind) for name, kind in kinds if name in found}
-        except (ValueError, UnicodeDecodeError) as error:
-            reason = (str(error).splitlines() or [""])[0]
+        except Exception as error:  # readers of damaged files raise almost anything
             raise InputError(
-                f"seconds as numbers and units as integers in {path}", got=reason, remedy="Check the file."
+                f"seconds as numbers and units as integers in {path}", got=reason(error), remedy="Check the file."
             ) from error

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from tightframe.core.errors import InputError
-from tightframe.core.solution import Solution
+from tightframe.core.solution import Solution, Trace
 from tightframe.dictionary.arrays import Kind, read_signals
 from tightframe.dictionary.blind.multichannel import Loss, convolved, deconvolve_channels
 from tightframe.dictionary.blind.short_and_sparse import Border, code_short, deconvolve_short
@@ -92,17 +92,17 @@ class ShortAndSparseDeconvolution(TransformerMixin, BaseEstimator):
             DegenerateError: A constant signal.
         """
         signals, kind = read_signals(X, self._axes())
-        self.solution_ = deconvolve_short(
+        self.solution_: Solution = deconvolve_short(
             signals.flatten(0, 1), self.kernel_size, n_starts=self.n_starts, seed=self.seed, **self._options()
         )
-        self.n_features_in_ = signals.shape[-1]
-        self.kernel_ = kind.returned(self.solution_.kernel)
-        self.components_ = self.kernel_[None]
-        self.activations_ = _shaped(self.solution_.activations, X, kind)
-        self.reconstruction_ = _shaped(self.solution_.reconstruction, X, kind)
-        self.bias_ = kind.returned(self.solution_.bias)
-        self.noise_ = kind.returned(self.solution_.noise)
-        self.trace_ = self.solution_.trace
+        self.n_features_in_: int = signals.shape[-1]
+        self.kernel_: Any = kind.returned(self.solution_.kernel)
+        self.components_: Any = self.kernel_[None]
+        self.activations_: Any = _shaped(self.solution_.activations, X, kind)
+        self.reconstruction_: Any = _shaped(self.solution_.reconstruction, X, kind)
+        self.bias_: Any = kind.returned(self.solution_.bias)
+        self.noise_: Any = kind.returned(self.solution_.noise)
+        self.trace_: Trace = self.solution_.trace
         return self
 
     def transform(self, X: ArrayLike | Tensor) -> Any:
@@ -197,7 +197,7 @@ class MultichannelBlindDeconvolution(TransformerMixin, BaseEstimator):
             InputError: As `deconvolve_channels`, or values that are not finite real numbers.
         """
         signals, kind = self._read(X)
-        self.solution_ = deconvolve_channels(
+        self.solution_: Solution = deconvolve_channels(
             signals,
             loss=self.loss,
             mu=self.mu,
@@ -206,13 +206,13 @@ class MultichannelBlindDeconvolution(TransformerMixin, BaseEstimator):
             rounding=self.rounding,
             seed=self.seed,
         )
-        self.n_features_in_ = signals.shape[1]
-        self.kernel_ = kind.returned(self.solution_.kernel)
-        self.components_ = self.kernel_[None]
-        self.inverse_ = kind.returned(self.solution_.inverse)
-        self.activations_ = kind.returned(self.solution_.activations)
-        self.trace_ = self.solution_.trace
-        self.n_iter_ = len(self.trace_)
+        self.n_features_in_: int = signals.shape[1]
+        self.kernel_: Any = kind.returned(self.solution_.kernel)
+        self.components_: Any = self.kernel_[None]
+        self.inverse_: Any = kind.returned(self.solution_.inverse)
+        self.activations_: Any = kind.returned(self.solution_.activations)
+        self.trace_: Trace = self.solution_.trace
+        self.n_iter_: int = len(self.trace_)
         return self
 
     def transform(self, X: ArrayLike | Tensor) -> Any:

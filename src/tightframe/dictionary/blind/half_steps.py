@@ -44,8 +44,12 @@ class HalfSteps:
     def __init__(
         self, signals: Tensor, kernel: Tensor, *, positive: bool, bias: bool, observed: Tensor | None = None
     ) -> None:
-        self.shape, self.axes = signals.shape[1:], tuple(range(1, signals.ndim))
-        self.kernel, self.positive, self.bias, self.observed = kernel, positive, bias, observed
+        self.shape: torch.Size = signals.shape[1:]
+        self.axes: tuple[int, ...] = tuple(range(1, signals.ndim))
+        self.kernel: Tensor = kernel
+        self.positive: bool = positive
+        self.bias: bool = bias
+        self.observed: Tensor | None = observed
         self.maps, self.dual = torch.zeros_like(signals), torch.zeros_like(signals)
         self.rho = 1.0
         self._see(signals)
@@ -126,7 +130,8 @@ class HalfSteps:
 
     def _roll(self, moves: Sequence[int]) -> None:
         shifts = tuple(range(1, self.maps.ndim))
-        self.maps, self.dual = self.maps.roll(list(moves), shifts), self.dual.roll(list(moves), shifts)
+        self.maps: Tensor = self.maps.roll(list(moves), shifts)
+        self.dual = self.dual.roll(list(moves), shifts)
 
     def lift(self, margin: Sequence[int]) -> None:
         """Zeros around the kernel, `margin` on both sides of every axis; the activations stay as they are, shifted."""
@@ -153,7 +158,8 @@ class HalfSteps:
         return self._back(self._response(silent=False) * self._forth(self.maps))
 
     def _see(self, signals: Tensor) -> None:
-        self.signals, self.spectra = signals, self._heard(self._forth(signals))
+        self.signals: Tensor = signals
+        self.spectra: Tensor = self._heard(self._forth(signals))
 
     def _heard(self, spectra: Tensor) -> Tensor:
         """Spectra without the frequency that a free constant explains."""
@@ -181,7 +187,8 @@ class HalfSteps:
         # One wait for the device per half-step, after all of its iterations.
         apart, moved = torch.stack([primal, dual]).tolist()
         factor = 2.0 if apart > _IMBALANCE * moved else 0.5 if moved > _IMBALANCE * apart else 1.0
-        self.rho, self.dual = self.rho * factor, self.dual / factor
+        self.rho: float = self.rho * factor
+        self.dual: Tensor = self.dual / factor
 
 
 def box_energy(kernel: Float[Tensor, "*window"], size: Sequence[int]) -> Tensor:

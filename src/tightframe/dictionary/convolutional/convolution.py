@@ -71,11 +71,14 @@ class Convolution:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.shape, self.kernel_shape = tuple(shape), tuple(kernel_shape)
+        self.shape: tuple[int, ...] = tuple(shape)
+        self.kernel_shape: tuple[int, ...] = tuple(kernel_shape)
         _check(self.shape, self.kernel_shape, boundary, method)
         self.boundary = boundary
         extra = {"circular": 0, "zero": 1, "valid": -1}[boundary]
-        self.map_shape = tuple(s + extra * (k - 1) for s, k in zip(self.shape, self.kernel_shape, strict=True))
+        self.map_shape: tuple[int, ...] = tuple(
+            s + extra * (k - 1) for s, k in zip(self.shape, self.kernel_shape, strict=True)
+        )
         direct = method == "direct" or (method == "auto" and _direct_is_faster(self.shape, self.kernel_shape))
         kind = Direct if direct else Fourier
         self.method = "direct" if direct else "fft"

@@ -152,7 +152,8 @@ class ConvolutionalDictionaryLearning(TransformerMixin, BaseEstimator):
             return self._fit_online(signals, kind, channels=_has_channels(X, signals))
         solution = self._solve(signals)
         self._keep(solution.kernels, kind, channels=_has_channels(X, signals))
-        self.codes_, self.bias_ = kind.returned(solution.maps), kind.returned(solution.bias)
+        self.codes_: Any = kind.returned(solution.maps)
+        self.bias_: Any = kind.returned(solution.bias)
         return self
 
     def partial_fit(self, X: ArrayLike | Tensor, y: object = None) -> ConvolutionalDictionaryLearning:
@@ -223,13 +224,13 @@ class ConvolutionalDictionaryLearning(TransformerMixin, BaseEstimator):
 
     def _keep(self, kernels: Tensor, kind: Kind, *, channels: bool) -> None:
         self._channels = channels
-        self.components_ = kind.returned(kernels if channels else kernels.squeeze(1))
+        self.components_: Any = kind.returned(kernels if channels else kernels.squeeze(1))
 
     def _solve(self, signals: Tensor) -> Solution:
         kernels = first_kernels(
             self.start, signals, count=self.n_components, size=self._size(), boundary=self.boundary, seed=self.seed
         )
-        self.alpha_ = self._alpha(signals, kernels)
+        self.alpha_: float = self._alpha(signals, kernels)
         options = {
             "alpha": self.alpha_,
             "boundary": self.boundary,
@@ -240,11 +241,11 @@ class ConvolutionalDictionaryLearning(TransformerMixin, BaseEstimator):
             "reweightings": self.reweightings,
             "tolerance": self.tolerance,
             "max_iterations": self.max_iter,
+            "homotopy": True,
         }
-        solve = lifted_bilinear_lasso if self.lift else bilinear_lasso
-        self.solution_ = solve(signals, kernels, homotopy=True, **options)
+        self.solution_: Solution = (lifted_bilinear_lasso if self.lift else bilinear_lasso)(signals, kernels, **options)
         self.trace_: Trace = self.solution_.trace
-        self.n_iter_ = self.trace_["step"][-1]
+        self.n_iter_: float = self.trace_["step"][-1]
         self._tell(f"{self.solution_.status}; objective {self.solution_.objective:.6g}")
         return self.solution_
 
@@ -276,11 +277,11 @@ class ConvolutionalDictionaryLearning(TransformerMixin, BaseEstimator):
         operator = Convolution(signals.shape[2:], self._size(), boundary=boundary, **options)
         if not hasattr(self, "statistics_"):
             kernels = self._kernels(signals) if hasattr(self, "components_") else self._solve(signals).kernels
-            self.statistics_ = KernelStatistics(kernels, forgetting=self.forgetting, rank_one=self.rank1)
-        kernels = self.statistics_.kernels
+            new = KernelStatistics(kernels, forgetting=self.forgetting, rank_one=self.rank1)
+            self.statistics_: KernelStatistics = new
         found = convolutional_sparse_coding(
             signals,
-            kernels,
+            self.statistics_.kernels,
             alpha=self.alpha_,
             boundary=boundary,
             positive=self.positive,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tightframe.dictionary.convolutional.convolution import Convolution
+from tightframe.dictionary.convolutional.products import Product
 
 # The curvature that is assumed falls by this factor after each step and rises by the second one where it was too low.
 _FORGET, _RAISE = 0.97, 1.5
@@ -60,20 +61,24 @@ class Descent:
         momentum: float,
         weights: Tensor | None = None,
     ) -> None:
-        self.products, self.momentum = operator.products, momentum
-        self.bias, self.positive, self.rank_one, self.weights = bias, positive, rank_one, weights
-        self.target = self._centered(self.products.signal_form(signals))
+        self.products: Product = operator.products
+        self.momentum: float = momentum
+        self.bias: bool = bias
+        self.positive: bool = positive
+        self.rank_one: bool = rank_one
+        self.weights = weights
+        self.target: Tensor = self._centered(self.products.signal_form(signals))
         self.kernels, self.maps = kernels, maps
         self.kernel_form, self.map_form = self.products.kernel_form(kernels), self.products.map_form(maps)
         self.before = (maps, self.map_form, kernels, self.kernel_form)
-        self.blocks = _blocks(kernels, whole=operator.boundary == "zero")
-        self.map_curvatures = [operator.squared_norm_of_kernels(kernels[block]) for block in self.blocks]
-        self.kernel_curvatures = [1.0] * len(self.blocks)
+        self.blocks: list[slice] = _blocks(kernels, whole=operator.boundary == "zero")
+        self.map_curvatures: list[float] = [operator.squared_norm_of_kernels(kernels[block]) for block in self.blocks]
+        self.kernel_curvatures: list[float] = [1.0] * len(self.blocks)
         self.age, self.change = 0, math.inf
         self.residual = self._residual(self.kernel_form, self.map_form)
         self.data, self.penalty = 0.5 * self.products.energy(self.residual), self._penalty(maps)
         # Differences of squares below this are rounding.
-        self.rounding = 64 * torch.finfo(signals.dtype).eps ** 2 * self.products.energy(self.target)
+        self.rounding: float = 64 * torch.finfo(signals.dtype).eps ** 2 * self.products.energy(self.target)
 
     @property
     def map_curvature(self) -> float:
@@ -101,17 +106,20 @@ class Descent:
                 return False
             self.age = 0
         self._accept(maps, map_form, kernels, kernel_form)
-        self.residual, self.data, self.penalty, self.age = residual, data, penalty, self.age + 1
+        self.residual: Tensor = residual
+        self.data: float = data
+        self.penalty = penalty
+        self.age = self.age + 1
         return True
 
     def forget(self) -> None:
         """Begin the momentum again, where the problem has changed."""
-        self.age = 0
+        self.age: int = 0
 
     def reweight(self, weights: Tensor) -> None:
         """Go on with other weights of the penalty."""
         self.weights = weights
-        self.penalty = self._penalty(self.maps)
+        self.penalty: float = self._penalty(self.maps)
         self.forget()
 
     def largest_correlation(self) -> float:
@@ -129,9 +137,12 @@ class Descent:
 
     def _accept(self, maps: Tensor, map_form: Tensor, kernels: Tensor, kernel_form: Tensor) -> None:
         moved = _square(maps - self.maps) / max(_square(maps), torch.finfo(maps.dtype).tiny)
-        self.change = math.sqrt(max(moved, _square(kernels - self.kernels) / len(kernels)))
-        self.before = (self.maps, self.map_form, self.kernels, self.kernel_form)
-        self.maps, self.map_form, self.kernels, self.kernel_form = maps, map_form, kernels, kernel_form
+        self.change: float = math.sqrt(max(moved, _square(kernels - self.kernels) / len(kernels)))
+        self.before: tuple[Tensor, Tensor, Tensor, Tensor] = (self.maps, self.map_form, self.kernels, self.kernel_form)
+        self.maps: Tensor = maps
+        self.map_form: Tensor = map_form
+        self.kernels: Tensor = kernels
+        self.kernel_form: Tensor = kernel_form
 
     def _swept(self, alpha: float, beta: float) -> tuple[Tensor, ...]:
         """Maps and kernels with their forms after a step of every block, each from what the others have become."""

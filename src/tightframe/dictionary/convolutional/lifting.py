@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def lifted_bilinear_lasso(
     reweightings: int = 0,
     tolerance: float = 1e-4,
     max_iterations: int = 2000,
-    **options,
+    **options: Any,
 ) -> Solution:
     r"""`bilinear_lasso` for kernels of unknown place: solved in windows of 3 p - 2, cropped to p, and solved again.
 

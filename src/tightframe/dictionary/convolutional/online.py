@@ -37,9 +37,11 @@ class KernelStatistics:
     """
 
     def __init__(self, kernels: Tensor, *, forgetting: float = 1.0, rank_one: bool = False) -> None:
-        self.kernels, self.forgetting, self.rank_one = kernels, forgetting, rank_one
-        self.size = kernels.shape[2:]
-        self.axes = tuple(range(-len(self.size), 0))
+        self.kernels = kernels
+        self.forgetting: float = forgetting
+        self.rank_one: bool = rank_one
+        self.size: torch.Size = kernels.shape[2:]
+        self.axes: tuple[int, ...] = tuple(range(-len(self.size), 0))
         lags = [2 * k - 1 for k in self.size]
         self.correlations = kernels.new_zeros((len(kernels), len(kernels), *lags))
         self.target = torch.zeros_like(kernels)
@@ -50,8 +52,8 @@ class KernelStatistics:
         residual = centered - operator.synthesize(self.kernels, maps)
         correlations = lag_correlations(maps, self.size, wrapped=operator.boundary == "circular")
         target = operator.correlate_maps(maps, residual) + self._applied(correlations, self.kernels)
-        self.correlations = self.forgetting * self.correlations + correlations
-        self.target = self.forgetting * self.target + target
+        self.correlations: Tensor = self.forgetting * self.correlations + correlations
+        self.target: Tensor = self.forgetting * self.target + target
         self.improve()
 
     def improve(self) -> None:
@@ -78,7 +80,7 @@ class KernelStatistics:
             if after > value:
                 break
             before, kernels, value = kernels, moved, after
-        self.kernels = kernels
+        self.kernels: Tensor = kernels
 
     def _value(self, kernels: Tensor) -> float:
         return float((kernels * (0.5 * self._applied(self.correlations, kernels) - self.target)).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +30,12 @@ class Product(ABC):
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> None:
-        self.shape, self.kernel_shape, self.boundary = shape, kernel_shape, boundary
-        self.dtype, self.device, self.axes = dtype, device, tuple(range(-len(shape), 0))
+        self.shape: tuple[int, ...] = shape
+        self.kernel_shape: tuple[int, ...] = kernel_shape
+        self.boundary: str = boundary
+        self.dtype: torch.dtype = dtype
+        self.device: torch.device | str = device
+        self.axes: tuple[int, ...] = tuple(range(-len(shape), 0))
 
     @abstractmethod
     def kernel_form(self, kernels: Tensor) -> Tensor:
@@ -76,14 +81,14 @@ class Fourier(Product):
     with zeros around it; the other borders need no window, and their residuals never leave the frequencies.
     """
 
-    def __init__(self, shape: tuple[int, ...], kernel_shape: tuple[int, ...], *, boundary: str, **options) -> None:
+    def __init__(self, shape: tuple[int, ...], kernel_shape: tuple[int, ...], *, boundary: str, **options: Any) -> None:
         super().__init__(shape, kernel_shape, boundary=boundary, **options)
         pairs = list(zip(shape, kernel_shape, strict=True))
-        self.windowed = boundary == "zero"
-        self.period = tuple(_smooth(s + k - 1) for s, k in pairs) if self.windowed else shape
-        self.offset = tuple(k - 1 for _, k in pairs) if self.windowed else (0,) * len(shape)
+        self.windowed: bool = boundary == "zero"
+        self.period: tuple[int, ...] = tuple(_smooth(s + k - 1) for s, k in pairs) if self.windowed else shape
+        self.offset: tuple[int, ...] = tuple(k - 1 for _, k in pairs) if self.windowed else (0,) * len(shape)
         extra = {"circular": 0, "zero": 1, "valid": -1}[boundary]
-        self.map_shape = tuple(s + extra * (k - 1) for s, k in pairs)
+        self.map_shape: tuple[int, ...] = tuple(s + extra * (k - 1) for s, k in pairs)
         self._matrices: dict[int, Tensor] = {}
 
     def kernel_form(self, kernels: Tensor) -> Tensor:

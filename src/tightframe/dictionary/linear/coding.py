@@ -10,9 +10,9 @@ from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.core.solution import Solution, Status, Trace
 from tightframe.core.typing import Float
-from tightframe.optimize.power import unit_rows
 
 Rows = Float[Tensor, "n d"]
 Atoms = Float[Tensor, "p d"]

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from tightframe.core.errors import InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.core.typing import Float
-from tightframe.optimize.power import power_gradient, unit_rows
+from tightframe.optimize.power import power_gradient
 
 Rows = Float[Tensor, "n d"]
 Directions = Float[Tensor, "p d"]
@@ -40,7 +41,9 @@ class FourthCumulant:
     def __init__(self, rows: Rows, atoms: Directions | None = None, weights: Float[Tensor, " p"] | None = None) -> None:
         if (atoms is None) != (weights is None):
             raise InputError("atoms together with their weights", got="one of the two", remedy="Pass both.")
-        self.rows, self.atoms, self.weights = rows, atoms, weights
+        self.rows: Rows = rows
+        self.atoms: Directions | None = atoms
+        self.weights: Tensor | None = weights
         self._moment: Tensor | None = None
 
     def without(self, atoms: Directions, weights: Float[Tensor, " p"]) -> FourthCumulant:

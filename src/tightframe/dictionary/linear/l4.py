@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
-from tightframe.core.solution import Solution, Status
+from tightframe.core.solution import Solution, Status, Trace
 from tightframe.dictionary.arrays import Kind, read_rows
 from tightframe.dictionary.linear.coding import debiased_codes, lasso_codes
 from tightframe.dictionary.linear.learning import (
@@ -243,7 +243,7 @@ class L4DictionaryLearning(TransformerMixin, BaseEstimator):
         codes = few @ (analysis(self._atoms) if len(self._atoms) <= rows.shape[1] else self._atoms).to(few).T
         squares = codes.double().square()
         kurtosis = squares.square().mean(0) / squares.mean(0).square().clamp_min(torch.finfo(torch.float64).tiny)
-        self.kurtosis_ = float(kurtosis.mean())
+        self.kurtosis_: float = float(kurtosis.mean())
         density = float(solution.density.double().nan_to_num().mean())
         dense = self.kurtosis_ < _LEAST_KURTOSIS or density > _MOST_DENSE
         status = solution.status
@@ -254,7 +254,9 @@ class L4DictionaryLearning(TransformerMixin, BaseEstimator):
             )
             status = Status(status.outcome, f"{status.message}; {said}")
             warnings.warn(f"{said}. Take data with sparser codes.", ConvergenceWarning, stacklevel=3)
-        self.solution_ = Solution(status, solution.objective, solution.variables, solution.trace)
-        self.components_ = kind.returned(self._atoms)
-        self.noise_, self.density_ = kind.returned(self._noise), kind.returned(solution.density)
-        self.trace_, self.n_iter_ = solution.trace, max(1, len(solution.trace))
+        self.solution_: Solution = Solution(status, solution.objective, solution.variables, solution.trace)
+        self.components_: Any = kind.returned(self._atoms)
+        self.noise_: Any = kind.returned(self._noise)
+        self.density_: Any = kind.returned(solution.density)
+        self.trace_: Trace = solution.trace
+        self.n_iter_: int = max(1, len(solution.trace))

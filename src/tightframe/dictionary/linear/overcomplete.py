@@ -10,11 +10,12 @@ from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import DegenerateError, InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.core.rng import generator
 from tightframe.core.solution import Solution, Status, Trace
 from tightframe.core.typing import Float
 from tightframe.dictionary.linear.cumulant import FourthCumulant, alternating_least_squares
-from tightframe.optimize.power import sphere_ascent, sphere_power, unit_rows
+from tightframe.optimize.power import sphere_ascent, sphere_power
 from tightframe.optimize.riemannian import minimize_on_spheres, on_spheres
 
 Method = Literal["power", "rgd", "trust-region"]

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.core.solution import Outcome, Solution, Status, Trace
 from tightframe.core.typing import Float
-from tightframe.optimize.power import polar_factor, unit_rows
+from tightframe.optimize.power import polar_factor
 
 Rows = Float[Tensor, "n d"]
 Directions = Float[Tensor, "p d"]

@@ -33,9 +33,11 @@ class Stream:
     """
 
     def __init__(self, count: int | None, options: Options) -> None:
-        self.count, self.options = count, options
+        self.count = count
+        self.options: Options = options
         self.pool: Tensor | None = None
-        self.full, self.seen = False, 0
+        self.full: bool = False
+        self.seen: int = 0
         self.solution: Solution | None = None
 
     def add(self, rows: Rows) -> Solution:
@@ -60,7 +62,7 @@ class Stream:
         self.count = len(self.solution.atoms)
         capacity = max(_FEWEST, _POOLED * self.count)
         if len(self.pool) >= capacity:
-            self.full = True
+            self.full: bool = True
             self._moment = rows.new_zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
             self._cross = rows.new_zeros(self.count, rows.shape[1], dtype=torch.float64)
             self._sum(self.pool)

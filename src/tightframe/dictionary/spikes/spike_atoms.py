@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 # Waveforms are tried at so many shifts between two samples.
@@ -83,17 +85,22 @@ class Atoms:
     """
 
     def __init__(self, waves: np.ndarray) -> None:
+        self.units: int
+        self.channels: int
+        self.length: int
         self.units, self.channels, self.length = waves.shape
         every = shifted(waves[:, None], fractions()[None, :, None])
-        self.waves = every.reshape(-1, self.channels, self.length)
-        self.unit = np.repeat(np.arange(self.units), PHASES)
-        self.energy = np.einsum("pct,pct->p", self.waves, self.waves)
+        self.waves: NDArray[Any] = every.reshape(-1, self.channels, self.length)
+        self.unit: NDArray[Any] = np.repeat(np.arange(self.units), PHASES)
+        self.energy: NDArray[Any] = np.einsum("pct,pct->p", self.waves, self.waves)
         room = 2 * self.length
         spectra = np.fft.rfft(self.waves, n=room)
         products = np.einsum("pcf,qcf->pqf", spectra, spectra.conj())
         lags = np.fft.irfft(products, n=room)
         # overlap[p, q, length - 1 + d] = sum_i waves_p[i + d] waves_q[i]
-        self.overlap = np.concatenate((lags[..., room - self.length + 1 :], lags[..., : self.length]), axis=-1)
+        self.overlap: NDArray[Any] = np.concatenate(
+            (lags[..., room - self.length + 1 :], lags[..., : self.length]), axis=-1
+        )
 
     def correlate(self, signal: np.ndarray) -> np.ndarray:
         """Correlation of every atom with a signal (channels, time) at every place where the whole of it lies."""

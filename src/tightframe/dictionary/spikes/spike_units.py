@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tightframe.dictionary.spikes.spike_atoms import PHASES, Atoms, Events, Prior, fractions, shifted
 from tightframe.dictionary.spikes.spike_decoding import decode
@@ -38,11 +40,12 @@ class Population:
 
     def __init__(self, rest: np.ndarray, atoms: Atoms, events: Events) -> None:
         inside = events.select((events.places >= 0) & (events.places <= rest.shape[1] - atoms.length))
-        self.snippets = shifted(cleaned(rest, atoms, inside), -fractions()[inside.phases][:, None])
-        self.time = rest.shape[1]
-        self.units, self.gains = inside.units.copy(), inside.gains
+        self.snippets: NDArray[Any] = shifted(cleaned(rest, atoms, inside), -fractions()[inside.phases][:, None])
+        self.time: int = rest.shape[1]
+        self.units: NDArray[Any] = inside.units.copy()
+        self.gains: NDArray[Any] = inside.gains
         gaps = np.diff(inside.places, prepend=-atoms.length, append=rest.shape[1])
-        self.alone = np.minimum(gaps[:-1], gaps[1:]) > atoms.length // 2
+        self.alone: NDArray[Any] = np.minimum(gaps[:-1], gaps[1:]) > atoms.length // 2
 
     @property
     def labels(self) -> list[int]:

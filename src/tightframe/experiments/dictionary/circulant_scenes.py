@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from tightframe.core.errors import DegenerateError, InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
 from tightframe.dictionary.convolutional.starts import random_kernels
 from tightframe.dictionary.linear.precondition import tightness_deviation
-from tightframe.optimize.power import unit_rows
 from tightframe.runs.record import Cell as Value
 
 Row = dict[str, Value]
@@ -76,22 +76,23 @@ class Scene:
 
     def __init__(self, cell: Cell) -> None:
         n, source = cell.length, generator(cell.seed)
-        self.cell, self.kernels = cell, random_kernels(cell.kernels, 1, (n,), seed=cell.seed)[:, 0]
+        self.cell: Cell = cell
+        self.kernels: Tensor = random_kernels(cell.kernels, 1, (n,), seed=cell.seed)[:, 0]
         codes = sparse_codes((cell.signals, cell.kernels, n), cell.density, seed=source)
-        self.signals = _filtered(torch.fft.rfft(self.kernels), codes).sum(1)
+        self.signals: Tensor = _filtered(torch.fft.rfft(self.kernels), codes).sum(1)
         spectra = torch.fft.rfft(self.signals)
         power = spectra.abs().square().mean(0) / (cell.density * n * cell.kernels)
         if not float(power.min()) > 0:
             raise DegenerateError(
                 "samples with every frequency", got="silence at some", remedy="Raise signals or density."
             )
-        self.filter = power.rsqrt()
-        self.spectra = spectra * self.filter
+        self.filter: Tensor = power.rsqrt()
+        self.spectra: Tensor = spectra * self.filter
         moved = _filtered(self.filter, self.kernels)
-        self.atoms = torch.cat([torch.stack([row.roll(shift) for shift in range(n)]) for row in moved])
+        self.atoms: Tensor = torch.cat([torch.stack([row.roll(shift) for shift in range(n)]) for row in moved])
         cosines = unit_rows(self.atoms) @ unit_rows(self.atoms).T
-        self.coherence = float(cosines.fill_diagonal_(0).abs().max())
-        self.tightness = tightness_deviation(self.atoms)
+        self.coherence: float = float(cosines.fill_diagonal_(0).abs().max())
+        self.tightness: float = tightness_deviation(self.atoms)
 
     def starts(self, kind: str) -> Tensor:
         """Unit vectors (starts, n): preconditioned samples that are not silent ("data"), or uniform ("random")."""

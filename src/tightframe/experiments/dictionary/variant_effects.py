@@ -8,7 +8,7 @@ from statistics import geometric_mean
 
 from tightframe.experiments.dictionary.variant_runs import ALL_PASS, LOW_PASS, Row
 
-CLASSES = {"all-pass": ALL_PASS, "low-pass": LOW_PASS}
+CLASSES: dict[str, tuple[str, ...]] = {"all-pass": ALL_PASS, "low-pass": LOW_PASS}
 """Kinds of kernels by class."""
 CAVEATS = {
     "momentum": ("plain", "inertial", "speed"),

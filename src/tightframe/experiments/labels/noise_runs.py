@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tightframe.experiments.labels.detection import confident_learning
 from tightframe.runs.record import Cell
+from tightframe.runs.series import curves
 from tightframe.training.config import TrainConfig
-from tightframe.trials.trial import Trial, TrialConfig, run_trial
+from tightframe.trials.trial import TrialConfig, run_trial
 
 Row = Mapping[str, Cell]
 # (loss, weight decay)
@@ -65,7 +66,7 @@ def searched_once(item: tuple[Config, str, Setting, int, Path | None]) -> Row:
     """One setting trained with a fifth of the noisy samples held out."""
     config, noise, setting, seed, root = item
     trial = run_trial(_trial(config, noise, setting, seed, validation=0.2), data_root=root)
-    held, test = _curve(trial, "validation"), _curve(trial, "test")
+    held, test = (curves(trial.rows, split)["accuracy"] for split in ("validation", "test"))
     best = max(held, key=lambda epoch: (held[epoch], epoch))
     return {
         "noise": noise,
@@ -84,7 +85,7 @@ def trained(item: tuple[Config, str, str, Setting, int, Path | None]) -> tuple[R
     config, noise, method, setting, seed, root = item
     trial = run_trial(_trial(config, noise, setting, seed), data_root=root)
     cell = {"noise": noise, "method": method, "seed": seed}
-    test, train = _curve(trial, "test"), _curve(trial, "train")
+    test, train = (curves(trial.rows, split)["accuracy"] for split in ("test", "train"))
     row = cell | {
         "test, last epoch": test[config.epochs],
         "test, best test epoch": max(test.values()),
@@ -92,11 +93,12 @@ def trained(item: tuple[Config, str, str, Setting, int, Path | None]) -> tuple[R
     }
     if trial.labels is not None:
         row |= trial.labels.numbers()
-    curves = [cell | {"split": "test", "epoch": epoch, "accuracy": value} for epoch, value in test.items()]
-    curves += [
-        cell | {"split": "train, given labels", "epoch": epoch, "accuracy": value} for epoch, value in train.items()
+    drawn = [
+        cell | {"split": split, "epoch": epoch, "accuracy": value}
+        for split, curve in (("test", test), ("train, given labels", train))
+        for epoch, value in curve.items()
     ]
-    return row, curves if seed == config.seeds[0] else []
+    return row, drawn if seed == config.seeds[0] else []
 
 
 def confident(item: tuple[Config, str, int, Path | None]) -> Row:
@@ -129,8 +131,3 @@ def _trial(config: Config, noise: str, setting: Setting, seed: int, *, validatio
             augment=config.augment,
         ),
     )
-
-
-def _curve(trial: Trial, split: str) -> dict[int, float]:
-    rows = (row for row in trial.rows if row["metric"] == "accuracy" and row["split"] == split)
-    return {row["epoch"]: row["value"] for row in rows}

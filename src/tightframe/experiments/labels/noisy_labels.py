@@ -9,6 +9,7 @@ from dataclasses import replace
 from tightframe.experiments.base import Experiment, Outcome, falls, test_accuracy, with_training
 from tightframe.experiments.catalog import entry
 from tightframe.runs.record import Claim
+from tightframe.runs.series import curves
 from tightframe.training.config import TrainConfig
 from tightframe.trials.pictures import shown
 from tightframe.trials.trial import Trial, TrialConfig
@@ -40,7 +41,7 @@ PRESETS = {
 def judge(trials: Mapping[str, Trial]) -> Outcome:
     """Claims: cross-entropy fits the wrong labels, collapses on them, and loses test accuracy on the way."""
     clean, noisy, sop = (trials[name] for name in (_CLEAN, _CE, _SOP))
-    curve = [row["value"] for row in noisy.rows if (row["metric"], row["split"]) == ("accuracy", "test")]
+    curve = list(curves(noisy.rows, "test")["accuracy"].values())
     fitted, right = noisy.last.train["accuracy"], 1 - float(noisy.data.flipped.double().mean())
     claims = (
         Claim(

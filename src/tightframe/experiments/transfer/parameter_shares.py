@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tightframe.runs.record import Claim
 
@@ -74,7 +75,7 @@ def vit_base(*, patch: int = 32, side: int = 224) -> Backbone:
     return Backbone("ViT-B", width, blocks, embedding + width + positions * width + 2 * width, "blocks.0")
 
 
-def share_claims(rows: Sequence[dict]) -> list[Claim]:
+def share_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
     """The published shares of tuned parameters, recomputed.
 
     Args:

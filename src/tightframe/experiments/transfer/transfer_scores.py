@@ -47,7 +47,9 @@ _PUBLIC = (
 _FIRST, _OTHER = tuple(range(5)), tuple(range(5, 10))
 
 
-def recipes(source: ImageTask, *, epochs: int, early: int, augment: str = "crop-flip", **network: object) -> tuple:
+def recipes(
+    source: ImageTask, *, epochs: int, early: int, augment: str = "crop-flip", **network: object
+) -> tuple[Recipe, ...]:
     """One network trained in twelve ways on a source, each kept after `early` and after all epochs.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tightframe.collapse.simplex import frame_distance
 from tightframe.core.errors import InputError
@@ -100,7 +101,7 @@ def investigate(config: Config, sweep: Sweep) -> Findings:
     return Findings(tuple(claims), answer, tables, (*_PANELS, *_moving(config)))
 
 
-def descended(item: tuple[Config, str | float]) -> dict[str, Sequence]:
+def descended(item: tuple[Config, str | float]) -> dict[str, Sequence[Any]]:
     """Plain gradient descent from a standard normal start, and its claims."""
     config, bias = item
     problem = _model(config.classes, config.features, config.per_class, config.weight_decay, bias)

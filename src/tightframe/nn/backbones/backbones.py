@@ -84,7 +84,8 @@ class Headed(nn.Module):
 
     def __init__(self, trunk: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
-        self.trunk, self.classifier = trunk, classifier
+        self.trunk: nn.Module = trunk
+        self.classifier: nn.Module = classifier
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Features (N, d) of images (N, C, H, W)."""

@@ -53,7 +53,7 @@ class Preparation(nn.Module):
         std: Statistics = (),
     ) -> None:
         super().__init__()
-        self.size = tuple(size)
+        self.size: tuple[int, ...] = tuple(size)
         scale, offset = [1.0], [0.0]
         if wanted_mean:
             new_mean, new_std = _channels(wanted_mean, size[0], "wanted"), _channels(wanted_std, size[0], "wanted")

@@ -45,7 +45,8 @@ class ImageTransformer(nn.Module):
 
     def __init__(self, network: nn.Module, *, pooler: bool) -> None:
         super().__init__()
-        self.network, self.pooler = network, pooler
+        self.network: nn.Module = network
+        self.pooler: bool = pooler
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K) or features (N, d) of images (N, C, H, W)."""

@@ -76,8 +76,9 @@ class AlignedETFHead(SimplexETFHead):
             raise InputError("a momentum in [0, 1)", got=repr(momentum), remedy="Use momentum=0.9.")
         options = {"scale": scale, "learn_scale": learn_scale, "device": device, "dtype": dtype}
         super().__init__(in_features, out_features, bias, seed=seed, **options)
-        self.momentum, self.updates = momentum, 0
-        self.every = None if every is None else check_count(every, "every")
+        self.momentum: float = momentum
+        self.updates = 0
+        self.every: int | None = None if every is None else check_count(every, "every")
         self.register_buffer("means", torch.zeros(out_features, in_features, device=device))
         self.register_buffer("seen", torch.zeros(out_features, dtype=torch.bool, device=device))
         self._entered: Tensor | None = None
@@ -141,7 +142,7 @@ class AlignedETFHead(SimplexETFHead):
             DegenerateError: All class means agree.
         """
         if bool(self.seen.all()):
-            self.frame = nearest_simplex_etf(self.means).to(self.frame)
+            self.frame: Tensor = nearest_simplex_etf(self.means).to(self.frame)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -158,7 +159,7 @@ class AlignedETFHead(SimplexETFHead):
     def set_extra_state(self, state: Tensor) -> None:
         """Take over what `get_extra_state` gave; the frame itself is stored."""
         super().set_extra_state(state)
-        self.updates = int(state[2])
+        self.updates: int = int(state[2])
 
     def _seeded(self) -> ClassMeans:
         return simplex_etf(self.out_features, self.in_features, seed=self.seed)

@@ -81,13 +81,13 @@ class SimplexETFHead(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = check_count(in_features, "in_features")
-        self.out_features = check_count(out_features, "out_features", least=2)
+        self.in_features: int = check_count(in_features, "in_features")
+        self.out_features: int = check_count(out_features, "out_features", least=2)
         self.seed = _STORED if frame is not None else _check_seed(seed)
         self.scale = check_positive(scale, "scale")
         like = torch.empty(0, device=device, dtype=dtype)
-        self.bias = nn.Parameter(like.new_zeros(out_features)) if bias else None
-        self.log_scale = nn.Parameter(like.new_tensor(scale).log()) if learn_scale else None
+        self.bias: nn.Parameter | None = nn.Parameter(like.new_zeros(out_features)) if bias else None
+        self.log_scale: nn.Parameter | None = nn.Parameter(like.new_tensor(scale).log()) if learn_scale else None
         vectors = self._seeded() if frame is None else check_frame(frame, out_features, in_features)
         self.register_buffer("frame", vectors.to(like), persistent=self.frame_kind in _STORED_KINDS)
 
@@ -133,9 +133,10 @@ class SimplexETFHead(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over seed and scale of a checkpoint, and make the frame of that seed unless it was stored."""
-        seed, self.scale = int(state[0]), float(state[1])
+        seed = int(state[0])
+        self.scale: float = float(state[1])
         makes = seed != self.seed or self.frame.is_meta
-        self.seed = seed
+        self.seed: int = seed
         if "frame" in self._non_persistent_buffers_set:
             like = self.frame if self.bias is None else self.bias
             frame = self._seeded().to(like) if makes else self.frame

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.core.typing import Features, Float, Weights
 from tightframe.nn.heads.heads import check_frame, check_positive
 
@@ -64,16 +65,16 @@ class NormalizedHead(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = check_count(in_features, "in_features")
-        self.out_features = check_count(out_features, "out_features", least=2)
-        self.first_temperature = check_positive(temperature, "temperature")
+        self.in_features: int = check_count(in_features, "in_features")
+        self.out_features: int = check_count(out_features, "out_features", least=2)
+        self.first_temperature: float = check_positive(temperature, "temperature")
         like = torch.empty(0, device=device, dtype=dtype)
         if learn_temperature:
-            self.log_temperature = nn.Parameter(like.new_empty(()))
+            self.log_temperature: Tensor = nn.Parameter(like.new_empty(()))
         else:
             self.register_buffer("log_temperature", like.new_empty(()))
         if frame is None:
-            self.directions = nn.Parameter(like.new_empty(out_features, in_features))
+            self.directions: Tensor = nn.Parameter(like.new_empty(out_features, in_features))
         else:
             self.register_buffer("directions", check_frame(frame, out_features, in_features).to(like))
         self.reset_parameters()
@@ -86,11 +87,11 @@ class NormalizedHead(nn.Module):
     @property
     def weight(self) -> Weights:
         """tau times the unit class directions (k, d)."""
-        return self.temperature * _unit(self.directions)
+        return self.temperature * unit_rows(self.directions)
 
     def forward(self, input: Features) -> Float[Tensor, "n k"]:
         """Logits (..., k) of features (..., d), whatever their lengths."""
-        return functional.linear(_unit(input), self.weight)
+        return functional.linear(unit_rows(input), self.weight)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -98,7 +99,7 @@ class NormalizedHead(nn.Module):
         self.log_temperature.fill_(self.first_temperature).log_()
         if isinstance(self.directions, nn.Parameter):
             self.directions.normal_()
-            self.directions.copy_(_unit(self.directions))
+            self.directions.copy_(unit_rows(self.directions))
 
     def extra_repr(self) -> str:
         """Sizes, temperature, and whether the directions are fixed."""
@@ -125,10 +126,3 @@ class NormalizedHead(nn.Module):
             device=self.directions.device,
             dtype=self.directions.dtype,
         )
-
-
-def _unit(rows: Tensor) -> Tensor:
-    """Rows of length one; a row of zeros stays, with finite gradients."""
-    wide = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-    norms = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return (wide / torch.where(norms > 0, norms, 1.0)).to(rows.dtype)

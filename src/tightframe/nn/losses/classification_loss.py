@@ -48,7 +48,9 @@ class ClassificationLoss(nn.Module, ABC):
         if not 0 <= label_smoothing <= 1:
             raise InputError("smoothing in [0, 1]", got=repr(label_smoothing), remedy="Use 0.1, or 0 for none.")
         self.register_buffer("weight", _checked_weight(weight))
-        self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
+        self.ignore_index: int = ignore_index
+        self.reduction = reduction
+        self.label_smoothing: float = label_smoothing
 
     @abstractmethod
     def class_losses(self, logits: Tensor) -> Tensor:

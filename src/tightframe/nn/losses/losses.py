@@ -45,7 +45,7 @@ class FocalLoss(ClassificationLoss):
         super().__init__(weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing)
         if not 0 <= gamma < math.inf:
             raise InputError("a finite gamma of at least 0", got=repr(gamma), remedy="Use 2, the usual value.")
-        self.gamma = float(gamma)
+        self.gamma: float = float(gamma)
 
     def class_losses(self, logits: Tensor) -> Tensor:
         """l(z, c) for every class c."""
@@ -164,7 +164,9 @@ class RescaledMSELoss(ClassificationLoss):
             )
         if over_classes not in ("mean", "sum", "half"):
             raise InputError('over_classes "mean", "sum" or "half"', got=repr(over_classes), remedy='Use "mean".')
-        self.scale, self.target, self.over_classes = float(scale), float(target), over_classes
+        self.scale: float = float(scale)
+        self.target: float = float(target)
+        self.over_classes = over_classes
 
     def class_losses(self, logits: Tensor) -> Tensor:
         """l(z, c) for every class c."""

@@ -49,7 +49,7 @@ class GeneralizedCrossEntropyLoss(ClassificationLoss):
         super().__init__(weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing)
         if not 0 <= q <= 1:
             raise InputError("q in [0, 1]", got=repr(q), remedy="Use 0.7, the usual value.")
-        self.q = float(q)
+        self.q: float = float(q)
 
     def class_losses(self, logits: Tensor) -> Tensor:
         """l(z, c) for every class c."""
@@ -116,8 +116,10 @@ class EarlyLearningLoss(nn.Module):
             raise InputError("a finite strength of at least 0", got=repr(strength), remedy="Use 3.")
         if reduction not in ("mean", "sum", "none"):
             raise InputError('reduction "mean", "sum" or "none"', got=repr(reduction), remedy='Use "mean".')
-        self.momentum, self.strength, self.reduction = momentum, strength, reduction
-        self.seen = SampleRegister(samples, classes)
+        self.momentum: float = momentum
+        self.strength: float = strength
+        self.reduction = reduction
+        self.seen: SampleRegister = SampleRegister(samples, classes)
         self.register_buffer("t", torch.zeros(samples, classes))
 
     def forward(self, logits: Tensor, target: Tensor, index: Tensor | None = None) -> Tensor:

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from tightframe.core.errors import InputError
-from tightframe.geometry.subspaces import class_subspaces, subspace_distances
+from tightframe.geometry.subspaces import Subspace, class_subspaces, subspace_distances
 
 
 class NearestSubspaceClassifier(ClassifierMixin, BaseEstimator):
@@ -64,9 +64,10 @@ class NearestSubspaceClassifier(ClassifierMixin, BaseEstimator):
             InputError: One class only, or a subspace as large as the space, to which every distance is zero.
         """
         X, y = validate_data(self, on_host(X), on_host(y), dtype=[np.float64, np.float32])
+        self.classes_: NDArray[Any]
         self.classes_, labels = encoded(y)
         size = self._size(X.shape[1])
-        self.subspaces_ = class_subspaces(
+        self.subspaces_: tuple[Subspace, ...] = class_subspaces(
             as_tensor(X),
             torch.from_numpy(labels),
             centre=self.centre,

@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tightframe.core.checks import check_directions
 from tightframe.core.errors import InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.core.typing import Features, Float, Int
 from tightframe.nn.rate.coding import RateReduction, check_precision, coding_rate, rate_reduction
 from tightframe.nn.rate.rate_optimum import maximal_rate_reduction
@@ -46,12 +48,15 @@ class MCR2Loss(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.eps2 = check_precision(eps2)
+        self.eps2: float = check_precision(eps2)
         if not (0 < gamma1 < math.inf and 0 < gamma2 < math.inf):
             raise InputError(
                 "finite gamma1 and gamma2 above 0", got=f"gamma1={gamma1}, gamma2={gamma2}", remedy="Use 1 for both."
             )
-        self.gamma1, self.gamma2, self.normalize, self.dtype = float(gamma1), float(gamma2), normalize, dtype
+        self.gamma1: float = float(gamma1)
+        self.gamma2: float = float(gamma2)
+        self.normalize: bool = normalize
+        self.dtype: torch.dtype | None = dtype
 
     def forward(self, features: Features, target: Int[Tensor, " n"] | Float[Tensor, "n k"]) -> Float[Tensor, ""]:
         """The loss of a batch.
@@ -96,7 +101,7 @@ class MCR2Loss(nn.Module):
         return f"eps2={self.eps2:g}, gamma1={self.gamma1:g}, gamma2={self.gamma2:g}, normalize={self.normalize}"
 
     def _rates(self, features: Tensor, target: Tensor) -> tuple[Features, RateReduction]:
-        rows = unit_rows(features, dtype=self.dtype) if self.normalize else features
+        rows = unit_features(features, dtype=self.dtype) if self.normalize else features
         rates = rate_reduction(rows, target, eps2=self.eps2, dtype=self.dtype)
         # R_c of a class alone is R, whatever the features: nothing would be learned, silently.
         if int((rates.shares.detach() > 0).sum()) < 2:
@@ -108,7 +113,7 @@ class MCR2Loss(nn.Module):
         return rows, rates
 
 
-def unit_rows(features: Features, *, dtype: torch.dtype | None = None) -> Features:
+def unit_features(features: Features, *, dtype: torch.dtype | None = None) -> Features:
     """Rows divided by their lengths, differentiable; entries of 1e-30 or 1e30 neither vanish nor overflow.
 
     Args:
@@ -123,14 +128,4 @@ def unit_rows(features: Features, *, dtype: torch.dtype | None = None) -> Featur
         raise InputError("features are a floating-point tensor (n, d)", got=got, remedy="Pass one row per sample.")
     single = torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else features.dtype
     rows = features.to(dtype or single)
-    largest = rows.detach().abs().amax(1, keepdim=True)
-    if not bool((torch.isfinite(largest) & (largest > 0)).all()):
-        lost, flat = int((~torch.isfinite(largest)).sum()), int((largest == 0).sum())
-        raise InputError(
-            "finite features with no row of length zero",
-            got=f"{lost} rows with NaN or inf and {flat} of length zero, among {len(rows)}",
-            remedy="Look for divergence; a row of zeros has no direction, which a last ReLU without a bias may cause.",
-        )
-    # The result does not change with the factor, so that its derivative may be left out.
-    rows = rows / largest
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return unit_rows(check_directions(rows))

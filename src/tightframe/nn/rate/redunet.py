@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
+from tightframe.core.checks import check_directions
 from tightframe.core.errors import InputError
+from tightframe.core.linalg import unit_rows
 from tightframe.nn.rate.nearest_subspace import NearestSubspaceClassifier, as_tensor, encoded, on_host
 from tightframe.nn.rate.redunet_layer import Ascent, classified, construct
 
@@ -90,14 +93,19 @@ class ReduNet(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin
             raise InputError("a rule, subspace or softmax", got=repr(self.rule), remedy="Choose one of these.")
         ascent = Ascent(self.n_layers, self.eps2, eta=self.eta, softmax=self.softmax)
         X, y = validate_data(self, on_host(X), on_host(y), dtype=[np.float64, np.float32])
+        self.classes_: NDArray[Any]
         self.classes_, labels = encoded(y)
         features = _unit(X)
         built = construct(
             features, torch.from_numpy(labels), classes=len(self.classes_), multiplicity=_one(features), ascent=ascent
         )
-        self.network_, self.rates_, self._readout = built.network, built.rates.numpy(), built.readout
+        self.network_: nn.Sequential = built.network
+        self.rates_: NDArray[Any] = built.rates.numpy()
+        self._readout = built.readout
         self._n_features_out = X.shape[1]
-        self.subspaces_ = NearestSubspaceClassifier(self.n_components).fit(built.features[0].numpy(), y)
+        self.subspaces_: NearestSubspaceClassifier = NearestSubspaceClassifier(self.n_components).fit(
+            built.features[0].numpy(), y
+        )
         return self
 
     def transform(self, X: ArrayLike | Tensor) -> np.ndarray:
@@ -118,7 +126,7 @@ class ReduNet(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin
         X = validate_data(self, on_host(X), dtype=[np.float64, np.float32], reset=False)
         return self.network_(_unit(X).to(self._readout.expand.dtype))
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.classifier_tags.poor_score = True
@@ -127,16 +135,7 @@ class ReduNet(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin
 
 def _unit(X: np.ndarray) -> Tensor:
     """Samples scaled to norm 1, (1, n, d)."""
-    rows = as_tensor(X)
-    largest = rows.abs().amax(1, keepdim=True)
-    if bool((largest == 0).any()):
-        raise InputError(
-            "samples of a length above zero",
-            got=f"{int((largest == 0).sum())} of length zero, first in row {int((largest[:, 0] == 0).nonzero()[0])}",
-            remedy="Leave them out, or standardise the columns first: a sample of length zero has no direction.",
-        )
-    rows = rows / largest  # squares neither overflow nor vanish
-    return (rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True))[None]
+    return unit_rows(check_directions(as_tensor(X), "samples"))[None]
 
 
 def _one(features: Tensor) -> Tensor:

@@ -65,11 +65,12 @@ class RateReductionLayer(nn.Module):
         self, expand: Tensor, compress: Tensor, *, shares: Tensor, multiplicity: Tensor, step: float, softmax: float
     ) -> None:
         super().__init__()
-        self.expand = nn.Parameter(expand, requires_grad=False)
-        self.compress = nn.Parameter(compress, requires_grad=False)
+        self.expand: nn.Parameter = nn.Parameter(expand, requires_grad=False)
+        self.compress: nn.Parameter = nn.Parameter(compress, requires_grad=False)
         self.register_buffer("shares", shares)
         self.register_buffer("multiplicity", multiplicity)
-        self.step, self.softmax = step, softmax
+        self.step: float = step
+        self.softmax: float = softmax
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (f, n, c) of unit norm to features of the same shape and norm."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tightframe.core.checks import check_count
@@ -116,13 +117,14 @@ class ShiftInvariantReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         ascent = Ascent(self.n_layers, self.eps2, eta=self.eta, softmax=self.softmax)
         samples = _samples(X)
+        self.classes_: NDArray[Any]
         self.classes_, labels = encoded(np.asarray(on_host(y)))
         if labels.shape != (len(samples),):
             raise InputError(
                 f"one label for each of {len(samples)} samples", got=f"shape {labels.shape}", remedy="Pass (n,) labels."
             )
-        self.shape_ = tuple(samples.shape[1:])
-        self.kernels_ = self._kernels().to(samples.dtype)
+        self.shape_: tuple[int, ...] = tuple(samples.shape[1:])
+        self.kernels_: Tensor = self._kernels().to(samples.dtype)
         spectra = self._spectra(samples)
         built = construct(
             spectra,
@@ -131,7 +133,9 @@ class ShiftInvariantReduNet(ClassifierMixin, TransformerMixin, BaseEstimator):
             multiplicity=self._multiplicity(spectra),
             ascent=ascent,
         )
-        self.network_, self.rates_, self._readout = built.network, built.rates.numpy(), built.readout
+        self.network_: nn.Sequential = built.network
+        self.rates_: NDArray[Any] = built.rates.numpy()
+        self._readout = built.readout
         return self
 
     @torch.no_grad()

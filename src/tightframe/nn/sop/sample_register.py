@@ -67,7 +67,8 @@ class SampleRegister(nn.Module):
 
     def __init__(self, samples: int, classes: int) -> None:
         super().__init__()
-        self.samples, self.classes = samples, classes
+        self.samples: int = samples
+        self.classes: int = classes
         self.register_buffer("given", torch.full((samples,), UNSEEN, dtype=torch.int32))
         self.register_buffer("faults", torch.zeros(len(_FAULTS), dtype=torch.int64), persistent=False)
         self._batches = 0

@@ -117,14 +117,17 @@ class SOPLoss(nn.Module):
         for name, (value, allowed) in choices.items():
             if value not in allowed:
                 raise InputError(f"{name}, one of {', '.join(allowed)}", got=repr(value), remedy="Choose one of these.")
-        self.rate, self.rate_v, self.balance, self.consistency = rate, rate_v, balance, consistency
+        self.rate: float = rate
+        self.rate_v: float = rate_v
+        self.balance: float = balance
+        self.consistency: float = consistency
         self.reduction, self.sync, self._paused = reduction, sync, False
         self.views = 2 if consistency > 0 else 1
-        self.seen = SampleRegister(samples, classes)
+        self.seen: SampleRegister = SampleRegister(samples, classes)
         self.register_buffer("u", torch.full((samples,), init))
         self.register_buffer("unsent", torch.zeros(samples, dtype=torch.bool), persistent=False)
         sparse = storage == "sparse"
-        self.rows = (
+        self.rows: SparseRows | DenseRows = (
             SparseRows(samples, classes, init=init, slots=min(slots, classes - 1))
             if sparse
             else DenseRows(samples, classes, init=init)

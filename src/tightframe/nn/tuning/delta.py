@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tightframe.core.errors import InputError, UnsafeFileError
-from tightframe.features.formats import replace_file
+from tightframe.core.errors import InputError, UnsafeFileError, reason
+from tightframe.core.files import is_file, replace_file
 
 _FORMAT = "tightframe-delta-1"
 _HOW = "Write it with save_delta()."
@@ -112,7 +112,7 @@ def read_delta(path: str | Path) -> Delta:
     from safetensors import safe_open
 
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError("a file of what changed", got=f"nothing at {path}", remedy="Check the path.")
     if path.suffix in (".pt", ".pth", ".pkl", ".bin"):
         raise UnsafeFileError("a safetensors file", got=f"{path.name}, a pickle by its name", remedy=_HOW)
@@ -122,9 +122,9 @@ def read_delta(path: str | Path) -> Delta:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if _FORMAT in metadata:
             about = json.loads(metadata[_FORMAT])
-            return Delta(tensors, about["settings"], Fingerprint(about["structure"], about["values"]))
+            return Delta(tensors, dict(about["settings"]), Fingerprint(str(about["structure"]), str(about["values"])))
     except Exception as error:  # the reader's own kind of error, or metadata that do not fit
-        raise InputError("a whole file of what changed", got=f"{path.name} ({error})", remedy=_HOW) from error
+        raise InputError("a whole file of what changed", got=f"{path.name} ({reason(error)})", remedy=_HOW) from error
     raise InputError(f"a file in the format {_FORMAT}", got=f"{path.name}, which is of another kind", remedy=_HOW)
 
 

@@ -53,7 +53,9 @@ class LoRATuning(Tuning):
         seed: int = 0,
         **options: Any,
     ) -> None:
-        self.rank, self.alpha, self.dropout = check_count(rank, "rank"), 2 * rank if alpha is None else alpha, dropout
+        self.rank: int = check_count(rank, "rank")
+        self.alpha: int | float = 2 * rank if alpha is None else alpha
+        self.dropout: float = dropout
         self.targets, self._seed = targets, seed
         super().__init__(model, seed=seed, **options)
 
@@ -95,7 +97,7 @@ class LoRATuning(Tuning):
             raise MissingDependencyError(
                 "the package peft", got="an environment without it", remedy="Install peft, or use another method."
             ) from error
-        self.targets = _targets(self.model, self.targets, self.head_path)
+        self.targets: tuple[str, ...] = _targets(self.model, self.targets, self.head_path)
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=list(self.targets)
         )

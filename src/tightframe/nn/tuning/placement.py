@@ -17,7 +17,7 @@ from tightframe.nn.heads.narrowing import linear
 from tightframe.nn.tuning.delta import inside
 
 
-def arguments(inputs: Any) -> tuple[tuple, dict[str, Any]]:
+def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of a model: a tuple or a dict of them, or the only one.
 
     >>> arguments({"pixel_values": 1}), arguments(2)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
@@ -188,8 +188,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             InputError: As `linear_probe`.
         """
         X, y = validate_data(self, on_host(X), on_host(y), dtype=[np.float64, np.float32])
+        self.classes_: NDArray[Any]
         self.classes_, labels = encoded(y)
-        self.solution_ = linear_probe(
+        self.solution_: Solution = linear_probe(
             as_tensor(X),
             torch.from_numpy(labels),
             decay=self.decay,
@@ -199,9 +200,10 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             tolerance=self.tolerance,
             max_iterations=self.max_iter,
         )
-        self.coef_, self.intercept_ = self.solution_.W.numpy(), self.solution_.b.numpy()
-        self.decay_ = float(self.solution_.decay)
-        self.n_iter_ = max(1, self.solution_.trace["step"][-1])
+        self.coef_: NDArray[Any] = self.solution_.W.numpy()
+        self.intercept_: NDArray[Any] = self.solution_.b.numpy()
+        self.decay_: float = float(self.solution_.decay)
+        self.n_iter_: float = max(1, self.solution_.trace["step"][-1])
         return self
 
     def decision_function(self, X: ArrayLike | Tensor) -> np.ndarray:

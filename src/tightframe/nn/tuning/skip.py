@@ -37,7 +37,8 @@ class SkipConnection:
     """
 
     def __init__(self, model: nn.Module, layer: str, head: nn.Module, *, tokens: Tokens = "class") -> None:
-        self.entry, self.tokens = layer_at(model, layer), tokens
+        self.entry: Layer = layer_at(model, layer)
+        self.tokens = tokens
         self._row: Tensor | None = None
         check_free(self.entry.module, layer, tokens)
         self.entry.module.register_forward_hook(self.keep)
@@ -52,7 +53,7 @@ class SkipConnection:
         # A copy: what follows the layer may work in place.
         self._row = pooled(self.entry, first_tensor(output, self.entry.name), tokens=self.tokens).clone()
 
-    def join(self, head: nn.Module, args: tuple) -> tuple:
+    def join(self, head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Hook of the classifier: its input (n, d) and the rows, padded to its width and added."""
         row, self._row = self._row, None
         if row is None:

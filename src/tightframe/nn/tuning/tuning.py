@@ -67,6 +67,8 @@ class Tuning(nn.Module):
         seed: Seed of the new head.
     """
 
+    head_path: str
+
     method: ClassVar[str] = ""
 
     def __init__(
@@ -82,8 +84,9 @@ class Tuning(nn.Module):
     ) -> None:
         super().__init__()
         self.head_path, old = classifier_of(model, classifier, inputs)
-        self.layer = None if layer is None else checked_layer(model, layer, self.head_path)
-        self.model, self.classes = model, classes
+        self.layer: str | None = None if layer is None else checked_layer(model, layer, self.head_path)
+        self.model: nn.Module = model
+        self.classes: int | None = classes
         self._check()
         if classes is not None:
             classes = check_count(classes, "classes", least=2)
@@ -262,7 +265,7 @@ class SkipConnectionTuning(LayerTuning):
         check_free(self.model.get_submodule(self.layer), self.layer, self._tokens)
 
     def _prepare(self) -> None:
-        self.skip = SkipConnection(self.model, self.layer, self.head, tokens=self._tokens)
+        self.skip: SkipConnection = SkipConnection(self.model, self.layer, self.head, tokens=self._tokens)
 
 
 def _trainable(module: nn.Module) -> int:
