@@ -10,7 +10,7 @@ BENCHMARKS := accuracy.moments speed.moments_update speed.metrics speed.wide_lay
 	races.right_or_wrong races.measuring_tools speed.ufm_certificates races.ufm_solvers \
 	speed.rate_reduction speed.sop_step speed.tuning \
 	speed.transfer_scores speed.deep_linear speed.completion_scaling speed.tangent_kernel_scale \
-	races.dictionaries races.deconvolution races.convolutional races.denoising races.spikes races.completion races.adapters races.tangent_kernels
+	races.dictionaries races.deconvolution races.convolutional races.denoising races.spikes races.completion races.adapters races.tangent_kernels robustness
 
 .PHONY: help setup demo test test-slow bench docs claims clean
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
 from tightframe.cli.main import main
+from tightframe.core.errors import InputError
 
 
 def printed(capsys, *arguments):
@@ -25,3 +27,13 @@ def refused(capsys, *arguments) -> str:
     assert (end.value.code, out) == (2, "")
     assert "Traceback" not in err
     return err
+
+
+@contextmanager
+def perhaps_refused(*names):
+    """What is inside may end by an error of ours that bears one of the names."""
+    try:
+        yield
+    except InputError as error:
+        if not any(name in str(error) for name in names):
+            pytest.fail(f"an error that does not name the file: {error}")

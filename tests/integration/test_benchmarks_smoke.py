@@ -35,6 +35,7 @@ TABLES = {
         "transfer_scores",
         ["| d | N | K | forward (s) |", "| N | d | K | all six, ours (s) |"],
     ),
+    "robustness": ("robustness", ["| reader | cases |"]),
     "speed.completion_scaling": ("completion_scaling", ["| observations | columns | layers |", "| in | step, ms |"]),
     "speed.tangent_kernel_scale": ("tangent_kernel_scale", ["| N | product (s) |", "| N | method |"]),
     "speed.deep_linear": ("deep_linear", ["| d | steps | full (s) |", "| d | steps | frames (s) |"]),

@@ -132,10 +132,11 @@ def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "execute", interrupt)
-    with pytest.raises(SystemExit) as end:
-        main(["list"])
-    assert end.value.code == 130
-    assert capsys.readouterr().err == "tightframe: interrupted; go on with --resume\n"
+    for arguments, advice in ((["list"], ""), (["run", "ufm-bias", "--out", "x"], "; go on with --resume")):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 130
+        assert capsys.readouterr().err == f"tightframe: interrupted{advice}\n"
 
 
 @pytest.mark.parametrize("buffering", ["0", "1"])

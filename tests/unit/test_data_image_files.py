@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from tightframe.core.errors import InputError, UnsafeFileError
-from tightframe.data.pictured.image_files import read_image, read_movie, write_arrays, write_image
+from tightframe.data.array_files import write_arrays
+from tightframe.data.pictured.image_files import read_image, read_movie, write_image
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (6, 9), dtype=np.uint8)

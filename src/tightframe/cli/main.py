@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from tightframe.cli.config import with_config
     from tightframe.cli.options import COMMANDS
 
+    options = None
     try:
         flags = with_config(sys.argv[1:] if arguments is None else arguments)
         options = tyro.extras.subcommand_cli_from_dict(
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"tightframe: {error}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        sys.stderr.write("tightframe: interrupted; go on with --resume\n")
+        advice = "; go on with --resume" if hasattr(options, "resume") else ""
+        sys.stderr.write(f"tightframe: interrupted{advice}\n")
         raise SystemExit(130) from None
     except BrokenPipeError:
         # The reader of a pipe has seen enough; keep the interpreter from complaining while it closes stdout.

@@ -7,14 +7,15 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tightframe.core.errors import AmbiguityError, InputError, UnsafeFileError, reason
-from tightframe.core.files import check_no_pipe
+from tightframe.core.files import check_no_pipe, replace_file
 from tightframe.core.memory import check_fits
 from tightframe.data.matlab_elements import check_elements
 
@@ -109,6 +110,22 @@ def opened(path: Path) -> BinaryIO:
     if content is None or not content.getbuffer():
         raise InputError(f"a file with content at {path}", got="an empty one", remedy="Copy it again.")
     return content
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, ArrayLike]) -> Path:
+    """Write named arrays of numbers (kernels, maps, reconstructions) as compressed .npz, whole or not at all.
+
+    Raises:
+        InputError: Another ending, values that are no numbers, or a place that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise InputError("a file named .npz", got=str(path), remedy="Choose this ending.")
+    kept = {name: np.asarray(values) for name, values in arrays.items()}
+    if wrong := [f"{name} of type {values.dtype}" for name, values in kept.items() if values.dtype.kind not in "biufc"]:
+        raise InputError("arrays of numbers", got=", ".join(wrong), remedy="Convert or leave them out.")
+    replace_file(path, lambda partial: np.savez_compressed(partial, **kept))
+    return path
 
 
 def _unpacked(path: Path) -> io.BytesIO:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from tightframe.core.errors import InputError, UnsafeFileError
 from tightframe.core.files import is_file, is_folder
-from tightframe.core.files import replace_file as replace_file
 from tightframe.core.memory import check_fits
 
 KEYS = ("features", "labels", "label", "weight", "bias")

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
+from tightframe.core.files import replace_file
 from tightframe.features.evaluation import devices_of
-from tightframe.features.formats import replace_file
 from tightframe.features.layer_inputs import LayerInputs, read_batches
 from tightframe.features.resume import Inputs, Resumed, one_layer
 from tightframe.features.shards import FeatureShards, ShardWriter
@@ -44,7 +44,7 @@ class TrunkFeatures(Dataset[Any]):
             self.layer: str = str(about["layer"])
             self.shape: tuple[int, ...] = tuple(int(size) for size in about["shape"])
             self.dtype: torch.dtype = getattr(torch, about["dtype"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 "a finished cache of a trunk", got=f"{directory} ({error})", remedy="Remove it and compute it again."
             ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -16,8 +17,8 @@ from torch import Tensor
 from tightframe.core.checks import check_count
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.solution import Solution
-from tightframe.data.array_files import read_array
-from tightframe.data.pictured.image_files import read_movie, write_arrays, write_image
+from tightframe.data.array_files import read_array, write_arrays
+from tightframe.data.pictured.image_files import read_movie, write_image
 from tightframe.dictionary.blind.deconvolution import ShortAndSparseDeconvolution
 from tightframe.dictionary.convolutional.several_kernels import deconvolve_several
 from tightframe.dictionary.images.background import likely_background, structured_level, without_background
@@ -26,7 +27,7 @@ from tightframe.jobs.deconvolution_report import Deconvolution, Found, record_of
 from tightframe.jobs.deconvolve_options import DeconvolveOptions
 from tightframe.runs.console import progress
 from tightframe.runs.record import Record
-from tightframe.runs.store import RunDirectory
+from tightframe.runs.store import RunDirectory, write_atomic
 from tightframe.training.fabric import connect
 
 _PLACES = ("out", "accelerator", "quiet")
@@ -220,10 +221,11 @@ def _write(out: Path, job: Deconvolution, found: Found) -> None:
     arrays = {"kernels": found.kernels, "activations": found.maps, "reconstruction": found.reconstruction}
     write_arrays(out / "deconvolved.npz", arrays | {"signals": job.signals})
     rows = found.rows(job.options.rate)
-    with (out / "defects.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=found.columns(job.options.rate))
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=found.columns(job.options.rate))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(out / "defects.csv", table.getvalue())
     if found.kernels.ndim == 3:
         write_image(out / "kernels.png", tiles(found.kernels), limits=(0, 255))
         for name, image in (("signals", job.signals[0]), ("reconstruction", found.reconstruction[0])):

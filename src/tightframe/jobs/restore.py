@@ -14,7 +14,8 @@ from torch import Tensor
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
-from tightframe.data.pictured.image_files import read_image, write_arrays, write_image
+from tightframe.data.array_files import write_arrays
+from tightframe.data.pictured.image_files import read_image, write_image
 from tightframe.dictionary.images.inpainting import inpaint
 from tightframe.dictionary.images.pictures import Restored
 from tightframe.dictionary.images.restoration import denoise

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tightframe.core.errors import MissingDependencyError
+from tightframe.data.array_files import write_arrays
 from tightframe.data.recorded.recordings import Recording, from_spikeinterface, read_recording
 from tightframe.data.recorded.spikes import to_spikeinterface, write_spikes
 from tightframe.dictionary.spikes.sorting import Sorting, sort_spikes
@@ -78,20 +79,10 @@ def sort_recording(recording: Recording | Any, options: SortOptions) -> Sorted:
 def _write(out: Path, sorting: Sorting) -> bool:
     """Spikes as csv and npz, templates as npz, and whether a sorting of spikeinterface could be written too."""
     write_spikes(out / "spikes.csv", sorting.spikes)
-    np.savez_compressed(
-        out / "sorting.npz",
-        seconds=sorting.spikes.times,
-        unit=sorting.spikes.units,
-        gain=sorting.gains,
-        rate=sorting.rate,
-    )
-    np.savez_compressed(
-        out / "templates.npz",
-        templates=sorting.templates,
-        peak=sorting.before,
-        noise=sorting.noise,
-        rate=sorting.rate,
-    )
+    times = {"seconds": sorting.spikes.times, "unit": sorting.spikes.units, "gain": sorting.gains, "rate": sorting.rate}
+    write_arrays(out / "sorting.npz", times)
+    shapes = {"templates": sorting.templates, "peak": sorting.before, "noise": sorting.noise, "rate": sorting.rate}
+    write_arrays(out / "templates.npz", shapes)
     try:
         exported = to_spikeinterface(_from_the_start(sorting), sorting.rate)
     except MissingDependencyError:

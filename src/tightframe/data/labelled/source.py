@@ -18,6 +18,8 @@ SPECS = (
     "mnist",
     "fashion-mnist",
     "cifar10",
+    "textures",
+    "textures:SEED",
     "folder:PATH",
     "hf:NAME",
 )
@@ -29,6 +31,7 @@ _WANTED = {
     "train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, gzipped or not",
     "cifar10": "cifar-10-batches-bin/, cifar-10-batches-py/, or cifar10/cifar10_train_jpeg.npz and "
     "cifar10/cifar10_test_jpeg.npz",
+    "textures": "images/ with the test images of image restoration",
 }
 
 
@@ -38,7 +41,8 @@ def load(spec: str, *, root: Path | None = None, limit: int | None = None, size:
     Args:
         spec: "digits" (bundled, needs no files; "digits:3" splits them with another seed), "gaussian:10x1000" (random
             inputs without meaning: classes, samples; with ":3x32x32" of that shape), "mnist", "fashion-mnist",
-            "cifar10", "folder:PATH" (a folder of images per class, under train/ and test/ or undivided) or "hf:NAME"
+            "cifar10", "textures" (crops of test images of image restoration; "textures:3" cuts them with another
+            seed), "folder:PATH" (a folder of images per class, under train/ and test/ or undivided) or "hf:NAME"
             (a Hugging Face data set by name, or a directory written by its `save_to_disk`).
         root: Folder that holds the files of the named sets; TIGHTFRAME_DATA in the environment when absent.
         limit: Keep this many training samples, the first of each class in turn; the test set stays whole.
@@ -58,7 +62,7 @@ def load(spec: str, *, root: Path | None = None, limit: int | None = None, size:
     (1, 8, 8)
     """
     kind, _, place = spec.partition(":")
-    known = place != "" if kind in ("folder", "hf", "gaussian") else spec in _WANTED or _is_digits(kind, place)
+    known = place != "" if kind in ("folder", "hf", "gaussian") else spec in _WANTED or _is_seeded(kind, place)
     if not known:
         raise InputError(f"a data set, one of {', '.join(SPECS)}", got=repr(spec), remedy="Choose one of these.")
     if size is not None and kind not in ("folder", "hf"):
@@ -87,6 +91,10 @@ def _read(kind: str, place: str, *, root: Path | None, size: int | None) -> Imag
         from tightframe.data.labelled.cifar import cifar10
 
         return cifar10(_root(kind, root))
+    if kind == "textures":
+        from tightframe.data.labelled.textures import textures
+
+        return textures(_root(kind, root), seed=int(place or 0))
     if kind == "folder":
         from tightframe.data.labelled.folders import image_folder
 
@@ -100,8 +108,8 @@ def _read(kind: str, place: str, *, root: Path | None, size: int | None) -> Imag
     return mnist(_root(kind, root), kind)
 
 
-def _is_digits(kind: str, place: str) -> bool:
-    return kind == "digits" and (place == "" or place.isdecimal())
+def _is_seeded(kind: str, place: str) -> bool:
+    return kind in ("digits", "textures") and (place == "" or place.isdecimal())
 
 
 def _root(kind: str, root: Path | None) -> Path:

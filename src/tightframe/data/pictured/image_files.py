@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -106,22 +105,6 @@ def write_image(path: str | Path, image: ArrayLike, *, limits: tuple[float, floa
     scaled = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     picture = Image.fromarray(np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8))
     replace_file(path, lambda partial: picture.save(partial))
-    return path
-
-
-def write_arrays(path: str | Path, arrays: Mapping[str, ArrayLike]) -> Path:
-    """Write named arrays of numbers (kernels, maps, reconstructions) as compressed .npz, whole or not at all.
-
-    Raises:
-        InputError: Another ending, values that are no numbers, or a place that cannot be written.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".npz":
-        raise InputError("a file named .npz", got=str(path), remedy="Choose this ending.")
-    kept = {name: np.asarray(values) for name, values in arrays.items()}
-    if wrong := [f"{name} of type {values.dtype}" for name, values in kept.items() if values.dtype.kind not in "biufc"]:
-        raise InputError("arrays of numbers", got=", ".join(wrong), remedy="Convert or leave them out.")
-    replace_file(path, lambda partial: np.savez_compressed(partial, **kept))
     return path
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.core.errors import InputError, MissingDependencyError
+from tightframe.core.files import replace_file
 from tightframe.features.evaluation import evaluation
-from tightframe.features.formats import replace_file
 from tightframe.features.layers import first_tensor
 from tightframe.nn.tuning.tuning import Tuning
 
