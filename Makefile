@@ -10,9 +10,11 @@ BENCHMARKS := accuracy.moments speed.moments_update speed.metrics speed.wide_lay
 	races.right_or_wrong races.measuring_tools speed.ufm_certificates races.ufm_solvers \
 	speed.rate_reduction speed.sop_step speed.tuning \
 	speed.transfer_scores speed.deep_linear speed.completion_scaling speed.tangent_kernel_scale \
-	races.dictionaries races.deconvolution races.convolutional races.denoising races.spikes races.completion races.adapters races.tangent_kernels robustness
+	races.dictionaries races.deconvolution races.convolutional races.denoising races.spikes races.completion \
+	races.adapters races.tangent_kernels robustness \
+	scale.streamed scale.growth scale.processes scale.clusters scale.on_paper
 
-.PHONY: help setup demo test test-slow bench docs claims clean
+.PHONY: help setup demo test test-slow bench races docs claims clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -32,6 +34,10 @@ test-slow: $(VENV)/.installed-dev  ## Run the tests that take minutes.
 
 bench: $(VENV)/.installed-dev  ## Measure speed and accuracy; writes benchmarks/results.
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.races --gather
+
+races: $(VENV)/.installed-dev  ## Race other packages (hours); writes runs/races/report.html, bars.md and ratios.md.
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.races --out runs/races
 
 claims: setup  ## Check every claim of the ledger at preset quick (hours); writes runs/claims and docs/claims.md.
 	OMP_NUM_THREADS=1 $(BIN)/tightframe claims --preset quick --workers 2 --out runs/claims --resume

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
+import math
 import multiprocessing
 import os
 import platform
@@ -18,6 +20,8 @@ import numpy
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+# Of one curve that is stored.
+MOST_POINTS = 40
 
 Work = Callable[[], object]
 
@@ -99,6 +103,7 @@ class Report:
 
     def __init__(self, title: str, command: str, *, threads: str = "1 thread") -> None:
         self._parts = [f"# {title}", f"Command: `{command}`", "\n".join(_machine(threads))]
+        self._curves: list[dict[str, object]] = []
 
     def say(self, text: str) -> None:
         """A paragraph."""
@@ -109,14 +114,34 @@ class Report:
         lines = [columns, ["---"] * len(columns), *rows]
         self._parts.append("\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines))
 
+    def curve(
+        self, problem: str, contender: str, seconds: Sequence[float], values: Sequence[float], *, measure: str
+    ) -> None:
+        """How far a contender had come after so many seconds, for the page of races; one point where only its end is.
+
+        Points that are not numbers or come before a thousandth of the time are left out, and of a long curve all but
+        `MOST_POINTS`, evenly in the logarithm.
+        """
+        pairs = [(float(spent), float(value)) for spent, value in zip(seconds, values, strict=True)]
+        points = [pair for pair in pairs if pair[0] > 1e-3 * pairs[-1][0] and math.isfinite(pair[1])]
+        kept = sorted({round((len(points) ** (at / MOST_POINTS)) - 1) for at in range(MOST_POINTS + 1)})
+        if points:
+            spent, found = zip(*(points[at] for at in kept if at < len(points)), strict=True)
+            names = {"problem": problem, "contender": contender, "measure": measure}
+            self._curves.append({**names, "seconds": list(spent), "values": list(found)})
+
     def finish(self, name: str, options: argparse.Namespace) -> None:
-        """Print, and write NAME.md to --out, or to benchmarks/results unless --quick."""
+        """Print, and write NAME.md and curves/NAME.json to --out, or to benchmarks/results unless --quick."""
         text = "\n\n".join(self._parts) + "\n"
         print(text)
         folder = options.out or (None if options.quick else RESULTS)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{name}.md").write_text(text)
+            if self._curves:
+                (folder / "curves").mkdir(exist_ok=True)
+                lines = ",\n".join(map(json.dumps, self._curves))
+                (folder / "curves" / f"{name}.json").write_text(f"[\n{lines}\n]\n")
 
 
 def _cell(value: object) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
@@ -23,6 +25,12 @@ from torch import Tensor
 from tightframe.core.rng import generator
 from tightframe.deeplinear.completion import DeepMatrixCompletion
 from tightframe.deeplinear.observations import Observations, observe
+
+SIZES, SMALL = ((200, 5, 0.3), (200, 5, 0.12), (100, 10, 0.4), (500, 10, 0.2)), (60, 2, 0.4)
+ERROR = "relative error of entries not seen"
+# Runs of their own are stopped after so many sweeps or steps, so that errors can be measured outside the timed part.
+BUDGETS = (1, 2, 3, 5, 8, 12, 20, 35, 60, 100, 200, 500)
+DEEP_BUDGETS = (500, 1000, 2000, 6000)
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ def main() -> None:
         "median of the seeds. `ratio`: CPU seconds over those of plain least squares given the true rank."
     )
     _race(report, options.quick)
+    _courses(report, options.quick)
     _success(report, options.quick)
     _power_law(report, options.quick)
     growth(report, options.quick)
@@ -106,17 +115,49 @@ def _contenders(problem: Problem, quick: bool) -> dict[str, Fit]:
 
 
 def _race(report: Report, quick: bool) -> None:
-    sizes = [(60, 2, 0.4)] if quick else [(200, 5, 0.3), (200, 5, 0.12), (100, 10, 0.4), (500, 10, 0.2)]
     rows = []
-    for d, rank, share in sizes:
+    for d, rank, share in (SMALL,) if quick else SIZES:
         problems = [_problem(d, rank, share, seed) for seed in range(1 if quick else 3)]
         base = None
         for name, fit in _contenders(problems[0], quick).items():
             errors, seconds = zip(*(_timed(fit, problem) for problem in problems), strict=True)
             base = base or median(seconds)
-            label = f"d = {d}, r = {rank}, p = {share}"
-            rows.append((label, name, f"{median(errors):.1e}", median(seconds), median(seconds) / base))
+            rows.append(
+                (_label(d, rank, share), name, f"{median(errors):.1e}", median(seconds), median(seconds) / base)
+            )
     report.table(["problem", "method", "error", "CPU s", "ratio"], rows)
+
+
+def _label(d: int, rank: int, share: float) -> str:
+    return f"d = {d}, r = {rank}, p = {share}"
+
+
+def _courses(report: Report, quick: bool) -> None:
+    """Error against seconds, every point a run of its own from the start.
+
+    Ours has its end only: stopped early, it would go on to other ranks and to held-out entries.
+    """
+    d, rank, share = SMALL if quick else SIZES[0]
+    problem, label = _problem(d, rank, share, 0), _label(d, rank, share)
+    for name, most in (("tightframe, rank unknown", "auto"), ("tightframe, rank at most 4 r", 4 * rank)):
+        error, seconds = _timed(_ours(most), problem)
+        report.curve(label, name, [seconds], [error], measure=ERROR)
+    methods: dict[str, Callable[[int], Fit]] = {
+        "least squares, true rank": lambda budget: least_squares(rank, 0.0, budget),
+        "least squares, 2 r": lambda budget: least_squares(2 * rank, 0.0, budget),
+        "ScaledGD, true rank": lambda budget: scaled_descent(rank, budget),
+    }
+    courses = [(name, method, BUDGETS[:4] if quick else BUDGETS) for name, method in methods.items()]
+    if not quick:
+        for name, width in (("narrow network, 2 r", 2 * rank), ("wide network", d)):
+            courses.append((name, partial(_deep, width), DEEP_BUDGETS))
+    for name, method, budgets in courses:
+        errors, seconds = zip(*(_timed(method(budget), problem) for budget in budgets), strict=True)
+        report.curve(label, name, seconds, errors, measure=ERROR)
+
+
+def _deep(width: int, steps: int) -> Fit:
+    return lambda given: deep_network(given, width, steps=steps)
 
 
 def _timed(fit: Fit, problem: Problem) -> tuple[float, float]:
@@ -138,13 +179,13 @@ def _success(report: Report, quick: bool) -> None:
         "least squares, rank 10": least_squares(10, 0.0),
     }
     rows = []
-    for name, fit in methods.items():
-        row: list[object] = [name]
-        for share in shares:
+    for share in shares:
+        row: list[object] = [share]
+        for fit in methods.values():
             won = sum(_timed(fit, _problem(100, 5, share, 100 + seed))[0] < 1e-3 for seed in seeds)
             row.append(f"{won}/{len(seeds)}")
         rows.append(row)
-    report.table(["method", *map(str, shares)], rows)
+    report.table(["observed", *methods], rows)
 
 
 def _quick_model(found: Observations, rank: int | str) -> Tensor:

@@ -19,24 +19,24 @@ DOUBLE = torch.float64
 Fit = Callable[[Observations], Tensor]
 
 
-def least_squares(rank: int, acceleration: float) -> Fit:
+def least_squares(rank: int, acceleration: float, sweeps: int = 500) -> Fit:
     """Alternating least squares from a spectral start."""
 
     def fit(found: Observations) -> Tensor:
         start = balanced(*leading_components(found, rank), rank)
-        done = alternating_least_squares(found, *start, acceleration=acceleration, progress=1e-5)
+        done = alternating_least_squares(found, *start, acceleration=acceleration, progress=1e-5, max_sweeps=sweeps)
         return done.A @ done.B.T
 
     return fit
 
 
-def scaled_descent(rank: int) -> Fit:
+def scaled_descent(rank: int, steps: int = 1000) -> Fit:
     """ScaledGD with step 0.6 / p."""
 
     def fit(found: Observations) -> Tensor:
         A, B = balanced(*leading_components(found, rank), rank)
         step, norm = 0.6 / found.share, float(found.values.norm())
-        for _ in range(1000):
+        for _ in range(steps):
             rest = found.entries(A, B) - found.values
             size = float(rest.norm()) / norm
             if not 1e-8 < size < 10:

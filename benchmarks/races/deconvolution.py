@@ -55,6 +55,8 @@ def _multichannel(report: Report, quick: bool) -> None:
                 seconds.append(spent)
             exact = sum(error < EXACT for error in errors)
             size = " x ".join(map(str, shape))
+            name = f"{size}, p = {channels}, theta = {density}"
+            report.curve(name, loss, [median(seconds)], [median(errors)], measure="error of the kernel")
             rows.append((size, channels, density, loss, f"{exact} of {len(errors)}", median(errors), median(seconds)))
     report.table(["signal", "p", "theta", "loss", "exact", "median error", "CPU s"], rows)
 

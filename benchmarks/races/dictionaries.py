@@ -97,6 +97,7 @@ def _complete(report: Report, quick: bool) -> None:
             spent = time.process_time() - begun
             quality = recovery(atoms, truth)
             score = f"{l4_score(atoms, truth):.1e}" if kind == "orthogonal" else ""
+            report.curve(name, label, [spent], [quality.worst], measure="worst error of an atom")
             rows.append((name, label, spent, quality.share(), f"{quality.worst:.1e}", score))
     report.table(["dictionary", "learner", "CPU s", "found", "worst", "l4 score"], rows)
 

@@ -22,6 +22,7 @@ from tightframe.ntk.operator import KernelOperator
 from tightframe.ntk.recursion import Architecture
 from tightframe.ntk.tabulated import kernel_table
 
+AWAY = "error relative to the largest entry"
 # Runs under the interpreter of neural-tangents, which needs older versions of jax and numpy than are current.
 _PEER = """
 import sys, time
@@ -86,12 +87,15 @@ def _analytic(report: Report, options: argparse.Namespace) -> None:
         part = points[:300]
         exact = relu_ntk(part, depth=depth, readout=True, exact=True)
         error = float((ours()[:300, :300][: len(part), : len(part)] - exact).abs().max() / exact.max())
+        problem = f"infinite width, L = {depth}"
+        report.curve(problem, "tightframe, later calls", [later], [error], measure=AWAY)
         theirs = _peer(python, points, depth, 1 if depth > 125 else 3)
         if isinstance(theirs, str):
             rows.append((depth, first, later, error, theirs, "", "", ""))
             continue
         warm, start, values = theirs
         away = float((values[:300, :300] - exact).abs().max() / exact.max())
+        report.curve(problem, "neural-tangents, later calls", [warm], [away], measure=AWAY)
         rows.append((depth, first, later, error, start, warm, warm / later, away))
     columns = ["L", "first", "later", "error", "NT first", "NT later", "NT later / later", "NT error"]
     report.table(columns, rows)

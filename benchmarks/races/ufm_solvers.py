@@ -37,6 +37,8 @@ class Run:
     gap: float
     seconds: float
     reached: tuple[float | None, ...]
+    spent: tuple[float, ...]
+    gaps: tuple[float, ...]
 
 
 def main() -> None:
@@ -54,6 +56,7 @@ def main() -> None:
     )
     quick = options.quick
     solve(UnconstrainedFeatures(classes=2, features=2))  # what is imported on first use is not timed
+    solve_normalized(NormalizedFeatures(classes=2, features=2, per_class=1, temperature=1.0))
     _factored(report, quick)
     _convex(report, quick)
     _normalized(report, quick)
@@ -79,7 +82,9 @@ def _factored(report: Report, quick: bool) -> None:
         }
         patience = 2.0 if quick else PATIENCE
         for label, stretches in contenders.items():
-            rows.append((name, label, *_cells(_race(problem, stretches, patience))))
+            run = _race(problem, stretches, patience)
+            report.curve(name, label, run.spent, run.gaps, measure="certified gap")
+            rows.append((name, label, *_cells(run)))
     report.table(["problem", "solver", "value", "gap", "seconds", *(f"s to gap {gap:g}" for gap in GAPS)], rows)
 
 
@@ -91,6 +96,7 @@ def _cells(run: Run) -> tuple[object, ...]:
 def _race(problem: UnconstrainedFeatures, stretches: Iterator[Point], patience: float) -> Run:
     """Time of the stretches alone, and when each gap was reached."""
     spent, reached = 0.0, [None] * len(GAPS)
+    times, gaps = [], []
     while True:
         begun = time.perf_counter()
         point = next(stretches, None)
@@ -99,10 +105,12 @@ def _race(problem: UnconstrainedFeatures, stretches: Iterator[Point], patience: 
             break
         found = certify(problem, point.W, point.H, point.b)
         value, gap = found.evidence["value"], found.gap
+        times.append(spent)
+        gaps.append(gap)
         reached = [before or (spent if gap <= bar else None) for before, bar in zip(reached, GAPS, strict=True)]
         if spent > patience or gap <= GAPS[-1]:
             break
-    return Run(value, gap, spent, tuple(reached))
+    return Run(value, gap, spent, tuple(reached), tuple(times), tuple(gaps))
 
 
 def _ours(problem: UnconstrainedFeatures, start: Point) -> Iterator[Point]:
@@ -200,6 +208,10 @@ def _convex(report: Report, quick: bool) -> None:
             continue
         bound = ours.objective - ours.certificate.gap
         rows.append((rows[-1][0], "CVXPY", value, value - bound, time.perf_counter() - begun))
+    for name, label, value, *ended in rows:
+        if isinstance(value, float):
+            gap, seconds = ended
+            report.curve(f"convex program, {name}", label, [seconds], [gap], measure="certified gap")
     report.table(
         ["problem", "solver", "value", "gap", "seconds"],
         [

@@ -15,7 +15,17 @@ from tightframe.dictionary.images.defects import find_defects
 from tightframe.experiments import catalog
 from tightframe.experiments.dictionary import microscopy, surface_labels
 from tightframe.experiments.dictionary.microscopy import Config, against_truth
-from tightframe.experiments.dictionary.surface_labels import METHODS, THRESHOLDS, Scored, blobs, held_out, thresholds
+from tightframe.experiments.dictionary.surface_labels import (
+    KERNELS,
+    METHODS,
+    PENALTIES,
+    RADII,
+    THRESHOLDS,
+    Scored,
+    blobs,
+    held_out,
+    thresholds,
+)
 from tightframe.report import page
 from tightframe.runs.record import Record
 
@@ -86,7 +96,7 @@ def test_thresholds_are_chosen_on_the_other_images():
     def one(name, method, scores):
         # Of two boxes the first holds the first place; the second place is an extra.
         boxes = np.array([[0.0, 0.0, 4.0, 4.0]])
-        return Scored(name, boxes, method, np.array([[1.0, 1.0], [9.0, 9.0]]), np.array(scores))
+        return Scored(name, boxes, method, "one", np.array([[1.0, 1.0], [9.0, 9.0]]), np.array(scores))
 
     found = [one(name, METHODS[0], (9.0, 2.2)) for name in ("a", "b")] + [one("c", METHODS[0], (2.7, 7.0))]
     for method in METHODS[1:]:
@@ -100,6 +110,20 @@ def test_thresholds_are_chosen_on_the_other_images():
     assert {row["F1"] for row in rows if row["method"] == METHODS[1]} == {1.0}
 
 
+def test_settings_are_chosen_on_the_other_images():
+    def one(name, setting, right):
+        # The box holds the first place; where the setting is wrong there, the detection is elsewhere.
+        place = [1.0, 1.0] if right else [9.0, 9.0]
+        return Scored(name, np.array([[0.0, 0.0, 4.0, 4.0]]), METHODS[0], setting, np.array([place]), np.array([20.0]))
+
+    found = [one(name, "good in c alone", name == "c") for name in "abc"]
+    found += [one(name, "good in a and b", name != "c") for name in "abc"]
+    mine = {row["topograph"]: row for row in held_out(thresholds(found)) if row["method"] == METHODS[0]}
+    # The labels of c speak for the first setting, and have no say in what is reported of c.
+    assert mine["c"]["setting"] == "good in a and b"
+    assert mine["c"]["F1"] == 0
+
+
 def test_unknown_patterns_are_refused():
     with pytest.raises(InputError, match="rings"):
         catalog.load("microscopy").run(config=replace(TINY, patterns=("stars",)))
@@ -109,7 +133,7 @@ def test_unknown_patterns_are_refused():
 @pytest.mark.skipif(not os.environ.get("TIGHTFRAME_DATA"), reason="needs TIGHTFRAME_DATA")
 def test_labelled_topographs_are_scored_by_every_method():
     found = surface_labels.scored(None)
-    assert len(found) == 3 * 12
+    assert len(found) == 12 * (len(KERNELS) * len(PENALTIES) + 2 * len(RADII))
     total = {row["method"]: row for row in held_out(thresholds(found)) if row["topograph"] == "all"}
     assert all(row["boxes"] == 512 for row in total.values())
     assert total[METHODS[0]]["F1"] > 0.5

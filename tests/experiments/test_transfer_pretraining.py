@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -18,10 +19,11 @@ from tightframe.data.labelled.digits import digits
 from tightframe.data.labelled.images import ArrayDataset, ImageData
 from tightframe.experiments.transfer import image_tasks, pretraining
 from tightframe.experiments.transfer.image_tasks import ImageTask, read_task
-from tightframe.experiments.transfer.pretraining import Recipe, pretrained
+from tightframe.experiments.transfer.pretraining import ProjectedRates, Recipe, pretrained
 from tightframe.experiments.transfer.rank_correlation import spearman, spearman_interval
 from tightframe.experiments.transfer.starting_points import ready
 from tightframe.experiments.transfer.transfer_runs import features
+from tightframe.nn.rate.rate_reduction import MCR2Loss
 from tightframe.training.config import TrainConfig
 from tightframe.trials.levers import build_loss
 from tightframe.trials.trial import TrialConfig, initial_model
@@ -159,6 +161,62 @@ def test_heads_of_every_kind_are_left_out(changes):
     assert network.classifier.weight.shape == (4, 16)
     plain = pretrained(RECIPE)[-1]
     assert any(not torch.equal(checkpoint.state[name], plain.state[name]) for name in plain.state)
+
+
+def _projection() -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:
+    """A head with a projection, features of which some rows are zero, as dead units leave them, and labels."""
+    torch.manual_seed(0)
+    head = nn.Sequential(OrderedDict(hidden=nn.Linear(6, 6), relu=nn.ReLU(), classifier=nn.Linear(6, 3))).double()
+    features = torch.randn(24, 6, dtype=torch.float64).relu()
+    features[::5] = 0
+    return head, features.requires_grad_(), torch.arange(24) % 3
+
+
+def test_the_rate_reduction_of_a_projection_is_that_of_its_hidden_layer():
+    """Written from the formula: rates of the directions of U f + c, eps^2 = 1/2; and the classifier's cross-entropy."""
+    head, features, labels = _projection()
+    found = ProjectedRates(MCR2Loss(), head)(torch.zeros(24, 3), labels, features=features)
+    hidden = features @ head.hidden.weight.T + head.hidden.bias
+    rows = hidden / hidden.norm(dim=1, keepdim=True)
+
+    def rate(z: torch.Tensor) -> torch.Tensor:
+        return torch.logdet(torch.eye(6, dtype=torch.float64) + 6 / (0.5 * len(z)) * z.T @ z) / 2
+
+    classes = sum(len(z) / 24 * rate(z) for z in (rows[labels == k] for k in range(3)))
+    logits = hidden.relu() @ head.classifier.weight.T + head.classifier.bias
+    wanted = classes - rate(rows) - logits.log_softmax(1)[torch.arange(24), labels].mean()
+    assert float(found.detach()) == pytest.approx(float(wanted.detach()), rel=1e-9)
+    # The classifier reads, and moves nothing before it.
+    moved = torch.autograd.grad(found, (features, head.hidden.weight), retain_graph=True)
+    alone = torch.autograd.grad(classes - rate(rows), (features, head.hidden.weight))
+    assert all(torch.allclose(one, other, rtol=1e-7, atol=1e-10) for one, other in zip(moved, alone, strict=True))
+
+
+def test_rows_of_zeros_stop_the_rate_reduction_unless_it_is_that_of_a_projection():
+    head, features, labels = _projection()
+    with pytest.raises(InputError, match="no row of length zero"):
+        MCR2Loss()(features, labels)
+    loss = ProjectedRates(MCR2Loss(), head)
+    assert torch.isfinite(loss(torch.zeros(24, 3), labels, features=features))
+    # The head's parameters are the network's, which trains them.
+    assert not list(loss.parameters())
+
+
+def test_the_rate_reduction_trains_a_network_that_is_left_without_its_projection():
+    """Features of different classes, before the projection too, point further apart than after one epoch."""
+    recipe = replace(RECIPE, projection=True, train=replace(TRAIN, loss="mcr2", epochs=10), snapshots=(1,))
+    data = read_task(SOURCE)
+    start, end = (checkpoint.network(3, shape=data.shape) for checkpoint in pretrained(recipe))
+    assert isinstance(end.classifier, nn.Linear)
+
+    def cosines(network: nn.Module) -> float:
+        """Mean cosine of samples of different classes."""
+        with torch.no_grad():
+            rows = nn.functional.normalize(network.forward_features(data.test.images))
+        apart = data.test.labels[:, None] != data.test.labels
+        return float((rows @ rows.T)[apart].mean())
+
+    assert cosines(end) < cosines(start)
 
 
 def test_recipes_that_cannot_be():

@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# What needs the data sets or the other tools, which a quick run does without.
+ABSENT = ("races", "convolutional_races")
+CURVES = (
+    *("ufm_races", "completion", "convolutional_races", "dictionary_races"),
+    *("deconvolution_races", "tangent_kernels"),
+)
 
 TABLES = {
     "accuracy.moments": (
@@ -35,6 +42,10 @@ TABLES = {
         "transfer_scores",
         ["| d | N | K | forward (s) |", "| N | d | K | all six, ours (s) |"],
     ),
+    "scale.streamed": ("streamed", ["| pass | seconds |", "| moments | difference |"]),
+    "scale.growth": ("growth", ["| mode | n | d | K |", "| mode | in |"]),
+    "scale.processes": ("processes", ["| processes | update (s) |"]),
+    "scale.on_paper": ("on_paper", ["| case | p | scheme |", "| case | p | forward, s |"]),
     "robustness": ("robustness", ["| reader | cases |"]),
     "speed.completion_scaling": ("completion_scaling", ["| observations | columns | layers |", "| in | step, ms |"]),
     "speed.tangent_kernel_scale": ("tangent_kernel_scale", ["| N | product (s) |", "| N | method |"]),
@@ -46,6 +57,10 @@ TABLES = {
     "races.deconvolution": ("deconvolution_races", ["| signal | p | theta | loss |", "| kernel | codes |"]),
     "races.convolutional": ("convolutional_races", ["| solver | objective | CPU s |", "| problem | iteration, ms |"]),
     "races.completion": ("completion", ["| problem | method | error | CPU s |", "| observations | columns | layers |"]),
+    "races.tangent_kernels": (
+        "tangent_kernels",
+        ["| L | first | later | error |", "| N | d | kernel, L = 125, s |", "| method | CPU s | times ours |"],
+    ),
     "races.adapters": ("adapters", ["| method | trained numbers | rate | accuracy |"]),
     "races.spikes": ("spikes", ["| waveforms | noise | method | F1 |"]),
     "races.denoising": ("denoising", ["| image | noise | method | PSNR (dB) | SSIM | CPU (s) |"]),
@@ -62,10 +77,15 @@ TABLES = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def results(tmp_path_factory):
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def run(results):
     @cache
     def run_benchmark(name):
-        folder = tmp_path_factory.mktemp("results")
+        folder = results
         command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--out", str(folder)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
@@ -85,6 +105,25 @@ def test_a_benchmark_writes_its_table(name, run):
     for line in re.findall(r"^\| --- .*$", table, flags=re.MULTILINE):
         assert re.fullmatch(r"\|( --- \|)+", line)
     assert str(ROOT) not in table
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
+@pytest.mark.parametrize("name", TABLES)
+def test_bars_and_ratios_find_their_columns_in_what_a_benchmark_writes(name, run, results, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.races.bars import BARS
+    from benchmarks.races.ratios import COMPARISONS
+    from benchmarks.reading import MissingTableError, read_results
+
+    run(name)
+    stem = TABLES[name][0]
+    found = read_results(results)[stem]
+    readers = [bar.observed for group in BARS.values() for bar in group if bar.result == stem]
+    readers += [lambda result, each=each: list(each.rows(result)) for each in COMPARISONS if each.result == stem]
+    for reader in readers:
+        with suppress(MissingTableError) if stem in ABSENT else nullcontext():
+            reader(found)
+    assert (len(found.curves) > 0) == (stem in CURVES)
 
 
 def test_accuracy_meets_its_bar_even_at_toy_size(run):

@@ -11,7 +11,12 @@ from tightframe.data.sparse import sparse_codes
 from tightframe.dictionary.linear.coding import coded_refinement, debiased_codes, lasso_codes
 from tightframe.dictionary.linear.precondition import second_moment, whitening
 from tightframe.dictionary.linear.recovery import recovery
-from tightframe.dictionary.linear.refinement import code_noise, projected_thresholding, thresholded_power
+from tightframe.dictionary.linear.refinement import (
+    _threshold_schedule,
+    code_noise,
+    projected_thresholding,
+    thresholded_power,
+)
 from tightframe.geometry.frames import haar_columns, unit_norm_tight_frame
 
 
@@ -50,6 +55,25 @@ def test_exact_directions_are_fixed_points_that_are_not_orthogonal():
     assert (exact @ exact.T - torch.eye(10).double()).abs().max() > 0.02
     # The threshold begins high, so that the first steps leave them; the last change is below 1e-10.
     assert recovery(thresholded_power(rows, exact).Q, exact).worst < 1e-9
+
+
+@pytest.mark.parametrize("share", [0.2, 0.3])
+def test_a_mixture_of_two_directions_is_left_for_the_sparser_one(share):
+    rows, exact = whitened(2500, 10, 0.1)
+    mixture = exact[3] + share * exact[5]
+    start = torch.cat([exact[:3], mixture[None] / mixture.norm(), exact[4:]])
+    # Below the codes of both, any mixture is a fixed point, with about twice their share of codes.
+    stuck = _threshold_schedule(rows, start, 1e-10, 100, 1e-8)
+    assert stuck.status.converged
+    assert float(stuck.density[3]) > 1.5 * float(stuck.density.median())
+    assert float((stuck.Q[3] - exact[3]).norm()) > 0.1
+    found = thresholded_power(rows, start, beginning=1e-8)
+    assert found.status.converged
+    assert torch.allclose(found.Q, exact, atol=1e-9)
+    assert torch.allclose(found.moduli, (rows @ exact.T).abs().mean(0), atol=1e-9)
+    assert found.objective == pytest.approx(float(found.moduli.mean()))
+    steps = found.trace["step"]
+    assert steps == list(range(1, len(steps) + 1))
 
 
 def test_the_finish_in_float32_reaches_its_rounding():

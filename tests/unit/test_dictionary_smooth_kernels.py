@@ -10,10 +10,11 @@ import torch
 
 from tightframe.core.rng import generator
 from tightframe.data.sparse import sparse_codes
-from tightframe.dictionary.blind.continuation import coded, spread
+from tightframe.dictionary.blind.continuation import coded
 from tightframe.dictionary.blind.scaled_signals import ScaledSignals
 from tightframe.dictionary.blind.short_and_sparse import code_short, deconvolve_short
 from tightframe.dictionary.blind.smooth_kernels import smooth_kernel
+from tightframe.dictionary.blind.spreading import spread
 from tightframe.dictionary.blind.transients import transient_kernel
 
 

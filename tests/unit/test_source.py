@@ -22,16 +22,22 @@ def test_a_limit_above_the_size_keeps_everything():
     assert len(load("digits", limit=10_000).train) == 1347
 
 
-@pytest.mark.parametrize("spec", ["imagenet", "", "folder", "folder:", "hf:", "digits:here", "mnist:here"])
+@pytest.mark.parametrize(
+    "spec", ["imagenet", "", "folder", "folder:", "hf:", "digits:here", "mnist:here", "textures:here"]
+)
 def test_unknown_specs_list_the_choices(spec):
-    with pytest.raises(InputError, match=r"digits, .*mnist, fashion-mnist, cifar10, folder:PATH, hf:NAME"):
+    with pytest.raises(
+        InputError, match=r"digits, .*mnist, fashion-mnist, cifar10, textures, textures:SEED, folder:PATH, hf:NAME"
+    ):
         load(spec)
 
 
-@pytest.mark.parametrize("spec", ["mnist", "fashion-mnist", "cifar10"])
+@pytest.mark.parametrize("spec", ["mnist", "fashion-mnist", "cifar10", "textures"])
 def test_without_a_root_the_error_says_how_to_set_it_and_which_files_are_wanted(spec, monkeypatch):
     monkeypatch.delenv("TIGHTFRAME_DATA", raising=False)
-    with pytest.raises(InputError, match=r"Set TIGHTFRAME_DATA .*(train-images-idx3-ubyte|cifar-10-batches-bin)"):
+    with pytest.raises(
+        InputError, match=r"Set TIGHTFRAME_DATA .*(train-images-idx3-ubyte|cifar-10-batches-bin|images/)"
+    ):
         load(spec)
 
 

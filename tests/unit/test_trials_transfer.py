@@ -289,7 +289,7 @@ class TestLayerChoice:
 
     def test_the_best_on_samples_held_out_is_chosen(self):
         given = data(samples=90)
-        choice = rank_layers(mlp(), given, replace(SHORT, probe_steps=200, lr=1e-2))
+        choice = rank_layers(mlp(), given, replace(SHORT, probe_steps=60, lr=1e-2))
         assert [score.layer for score in choice.scores] == ["blocks.0", "blocks.1"]
         best = max(score.accuracy for score in choice.scores)
         assert best > 0.5
@@ -308,19 +308,43 @@ class TestLayerChoice:
         assert rank_layers(mlp(), data(), replace(SHORT, method="layer")).chosen == chosen
 
     def test_the_samples_held_out_are_not_trained_on(self, monkeypatch):
-        seen = {}
+        seen = []
 
-        def spy(tuning, sets, config, fabric, **options):
-            seen.update({split: images.gather(range(len(images)))[0] for split, images in sets.items()})
+        def spy(tuning, images, splits, config, fabric, **options):
+            seen.extend((images.gather(kept)[0], images.gather(held)[0]) for kept, held in splits)
             return 0.5
 
         monkeypatch.setattr(layer_choice, "_probe", spy)
-        rank_layers(mlp(), data(), replace(SHORT, probe_samples=30))
-        rows = {split: {tuple(row) for row in images.flatten(1).tolist()} for split, images in seen.items()}
-        assert not rows["train"] & rows["held out"]
-        assert (len(rows["train"]), len(rows["held out"])) == (24, 6)
+        rank_layers(mlp(), data(), replace(SHORT, probe_samples=30, layer="auto"), layers=["blocks.0"])
         whole = {tuple(row) for row in data().train.images.flatten(1).tolist()}
-        assert rows["train"] | rows["held out"] <= whole
+        held_out = set()
+        for images in seen:
+            kept, held = ({tuple(row) for row in part.flatten(1).tolist()} for part in images)
+            assert not kept & held
+            assert (len(kept), len(held)) == (24, 6)
+            assert kept | held <= whole
+            held_out.add(frozenset(held))
+        assert len(seen) == len(held_out) == 5
+
+    @pytest.mark.parametrize(("samples", "times"), [(60, 5), (900, 3), (2400, 2), (2550, 1)])
+    def test_few_samples_are_split_several_times(self, samples, times):
+        """Until 500 are held out: 180 of 900 take three splits, 480 of 2400 two, 510 of 2550 one."""
+        assert len(layer_choice._splits(torch.arange(samples) % 3, SHORT)) == times
+
+    @pytest.mark.parametrize("method", ["layer", "scl"])
+    def test_the_accuracy_is_that_of_tunings_that_begin_anew(self, method, monkeypatch):
+        """One layer with batch normalisation, tuned by `transfer` on each split's own data."""
+        monkeypatch.setattr(layer_choice, "_SPLITS", 3)
+        given, model = data(samples=45, shape=(1, 8, 8)), resnet()
+        config = replace(SHORT, method=method, layer="auto", probe_steps=9, lr=1e-2)
+        (score,) = rank_layers(model, given, config, layers=["layer2.0"]).scores
+        wanted = []
+        for kept, held in layer_choice._splits(given.train.labels, config):
+            parts = replace(given, train=given.train.take(kept), test=given.train.take(held))
+            # 36 samples in batches of 16 are three steps of an epoch.
+            wanted.append(transfer(model, parts, replace(config, layer="layer2.0", epochs=3)).test_accuracy)
+        assert len(set(wanted)) > 1
+        assert score.accuracy == pytest.approx(sum(wanted) / len(wanted), abs=1e-12)
 
     def test_auto_tunes_the_chosen_layer_on_all_samples(self, monkeypatch):
         monkeypatch.setattr(layer_choice, "_probe", lambda tuning, *args, **options: float(tuning.layer == "blocks.1"))

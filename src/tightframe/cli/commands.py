@@ -218,8 +218,8 @@ def _list(_options: ListOptions) -> None:
         lines.append(f"  {'':<14} {'':<6} presets: {', '.join(entry.presets)}")
     lines += [
         "",
-        "data      digits, digits:SEED, gaussian:CLASSESxSAMPLES, mnist, fashion-mnist, cifar10, textures, textures:SEED, "
-        "folder:PATH, hf:NAME",
+        "data      digits, digits:SEED, gaussian:CLASSESxSAMPLES, mnist, fashion-mnist, cifar10, "
+        "textures, textures:SEED, folder:PATH, hf:NAME",
         "networks  mlp, mlp-bn, resnet18, resnet34, resnet50, vit (vit/4: patch 4)",
         "          IMPORT.PATH:factory to measure, certify, score, finetune; hf:NAME, timm:NAME to score, finetune",
         "heads     linear, etf, aligned, normalized",

@@ -30,9 +30,9 @@ class DeepMatrixCompletion(BaseEstimator):
     .. math:: \hat x_{ij} = \mu + b_i + c_j + a_i^\top b_j
 
     A deep network of too many columns descends from a small start until the rank shows as a gap of its singular values;
-    least squares from the components above the gap do the rest. Where no rank fits the observed entries exactly,
-    entries held out choose among fits of fixed rank, of the nuclear norm and of deep descent stopped early, or mix
-    them. See `complete_low_rank`.
+    least squares from the components above the gap do the rest. A rank counts as exact where the observed entries are
+    fitted and a few that were put aside are met. Where none is, entries held out choose among, or mix, fits of fixed
+    rank, of the nuclear norm and of deep descent stopped early. See `complete_low_rank`.
 
     When to take which: this, where the rank is unknown, or where few entries are observed (at 0.65 degrees of freedom
     per observation it recovers matrices that least squares given the true rank mostly does not). Where the rank is
@@ -42,16 +42,17 @@ class DeepMatrixCompletion(BaseEstimator):
     package implicit. For entries that are missing because of their values, none of these is right.
 
     Args:
-        rank: Largest rank; "auto" for the largest whose degrees of freedom the observations can bear, up to 32. An
-            over-estimate of two to four times does no harm.
+        rank: Largest fixed rank; "auto" for the largest whose degrees of freedom the observations can bear, up to 32.
+            An over-estimate of two to four times does no harm. The nuclear norm is not bound by it.
         depth: Layers of the network, the two thin factors counted, at least 2.
         width: Columns of the network; "compressed" for twice the largest rank, as the invariant subspace has.
         biases: Whether to fit mean, row and column effects first; for ratings.
         gamma: Rate of the outer factors over that of the inner layers; 0 fixes them, which completes nothing.
         scale: Size of the start, as a share of the scale at which the network would be the spectral estimate.
-        step: Of the inner layers; None for a quarter of 2 / ||Hessian||.
+        step: Of the inner layers; None for a quarter of 2 / ||Hessian||, halved where the loss grows.
         tolerance: Relative residual at which the observed entries count as fitted exactly.
-        validation: Share of the entries held out where no rank fits exactly; 0 keeps the rank at the gap.
+        validation: Share of the entries held out where no rank fits exactly; 0 keeps the rank at the gap, and puts no
+            entries aside to check it.
         calibrate: Whether to fit once more without a held-out share, whose residuals give `predict_interval`.
         duplicates: Entries observed more than once: "error", or "mean".
         max_steps: Of the descent.
@@ -66,7 +67,7 @@ class DeepMatrixCompletion(BaseEstimator):
         rank_: Columns of the factors; 0 where the side terms leave nothing.
         spectrum_: Singular values of the deep network when the gap was read.
         method_: What made the fit.
-        held_out_: Root mean square error of held-out entries by fit tried, empty where none was needed.
+        held_out_: Root mean square error of held-out entries by fit tried, over all splits, empty where none was made.
         mean_, row_effects_, column_effects_: mu, b and c; zero without `biases`.
         covered_rows_, covered_columns_: Whether they have entries; the others are predicted by averages.
         residuals_: Sorted moduli of the held-out residuals, with `calibrate`.

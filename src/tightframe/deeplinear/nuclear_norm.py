@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -117,12 +118,8 @@ def threshold_by_held_out(observed: Observations, *, share: float = 0.1, seed: i
         InputError: A share outside (0, 1), or too few observations. DegenerateError: Entries that are all zero.
     """
     train, held = observed.split(share, seed=seed)
-    _square(train)
-    threshold, X = float(torch.linalg.matrix_norm(_scattered(train, train.values), 2)), None
     errors, worse = {}, 0
-    for _ in range(_THRESHOLDS):
-        threshold *= _FALL
-        X = soft_impute(train, threshold, start=X, tolerance=1e-4, max_steps=300).X
+    for threshold, X in threshold_path(train):
         rest = X[held.rows, held.columns] - held.values
         errors[threshold] = math.sqrt(float(rest.square().mean()))
         worse = worse + 1 if errors[threshold] > min(errors.values()) else 0
@@ -130,6 +127,20 @@ def threshold_by_held_out(observed: Observations, *, share: float = 0.1, seed: i
             break
     best = min(errors, key=errors.__getitem__)
     return HeldOutThreshold(best * math.sqrt(len(observed) / len(train)), errors)
+
+
+def threshold_path(observed: Observations) -> Iterator[tuple[float, Float[Tensor, "m n"]]]:
+    """Thresholds of `soft_impute`, falling from the one at which all is zero, and their fits, each from the last.
+
+    Raises:
+        DegenerateError: Observed entries that are all zero.
+    """
+    _square(observed)
+    threshold, X = float(torch.linalg.matrix_norm(_scattered(observed, observed.values), 2)), None
+    for _ in range(_THRESHOLDS):
+        threshold *= _FALL
+        X = soft_impute(observed, threshold, start=X, tolerance=1e-4, max_steps=300).X
+        yield threshold, X
 
 
 def least_nuclear_norm(observed: Observations, *, tolerance: float = 1e-6, max_steps: int = 3000) -> Solution:

@@ -22,6 +22,8 @@ from tightframe.deeplinear.stability import check_descent
 _MORE, _ITERATIONS = 5, 3
 # The step as a share of 1 / ||Hessian||, and steps between two looks at the residual, which wait for the device.
 _CAREFUL, _WATCHED = 0.5, 5
+# A loss this much above its least halves a step that nobody chose, at most so often, or counts as divergence.
+_GROWN, _HALVINGS, _DIVERGED = 1.1, 20, 4.0
 
 
 def leading_components(
@@ -125,8 +127,26 @@ class ObservedDescent:
         self.right: Tensor = right.T.clone()
         self.inner: list[Tensor] = [weight.clone() for weight in inner]
         self._momentum = momentum
-        moving = (self.left, self.right, *self.inner) if momentum else ()
-        self._velocities = [torch.zeros_like(weight) for weight in moving]
+        self._velocities = [torch.zeros_like(weight) for weight in self._weights] if momentum else []
+
+    def halve(self) -> None:
+        """Take steps of half the size."""
+        self.step, self.outer = self.step / 2, self.outer / 2
+
+    def return_to(self, weights: list[Tensor]) -> None:
+        """Go back to these weights, at rest."""
+        for weight, before in zip(self._weights, weights, strict=True):
+            weight.copy_(before)
+        for velocity in self._velocities:
+            velocity.zero_()
+
+    def weights(self) -> list[Tensor]:
+        """Copies of the outer factors and the inner layers, for `return_to`."""
+        return [weight.clone() for weight in self._weights]
+
+    @property
+    def _weights(self) -> tuple[Tensor, ...]:
+        return self.left, self.right, *self.inner
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """A and B of the product A B^T."""
@@ -151,7 +171,7 @@ class ObservedDescent:
         for velocity, slope in zip(self._velocities, slopes, strict=bool(self._velocities)):
             slope += self._momentum * velocity
             velocity.copy_(slope)
-        for number, (weight, slope) in enumerate(zip((self.left, self.right, *self.inner), slopes, strict=True)):
+        for number, (weight, slope) in enumerate(zip(self._weights, slopes, strict=True)):
             weight.sub_(slope, alpha=self.outer if number < 2 else self.step)
 
     def _product(self) -> Tensor:
@@ -191,7 +211,8 @@ def descend_observed(
         observed: Omega and x.
         network: The start, from `spectral_network`.
         top: sigma_1 of the start.
-        step: eta; None for a quarter of 2 / ||Hessian||, an eighth with momentum.
+        step: eta; None for a quarter of 2 / ||Hessian||, an eighth with momentum, halved where the loss grows: the
+            Hessian may be larger where most entries are observed or few are large.
         momentum: mu in [0, 1) of the heavy ball; 0.9 takes a tenth of the steps to the end of a long descent.
         residual: Relative residual at which to stop. Small starts fit one component after another: at 0.05 those of
             noise are still near zero, and the rank can be read off the singular values.
@@ -201,7 +222,7 @@ def descend_observed(
 
     Returns:
         Solution with A (m, k) and B (n, k) of the product A B^T; "diverged" names the bound on the step, and its
-        factors are the last that were numbers. `best` of the trace is the step that they belong to.
+        factors are those of the least loss. `best` of the trace is the step that they belong to.
 
     Raises:
         InputError: A step that is not above zero.
@@ -213,36 +234,56 @@ def descend_observed(
     if not 0 < chosen < math.inf:
         raise InputError("a step above zero", got=repr(step), remedy=f"Stay below 2/||Hessian|| = {bound:.3g}.")
     descent, trace, began = ObservedDescent(observed, network, step=chosen, momentum=momentum), Trace(), perf_counter()
-    norm, best, first = float(observed.values.norm()), (math.inf, 0), math.inf
-    kept = best_factors = descent.factors()
+    norm, growth = float(observed.values.norm()), _GROWN if step is None else _DIVERGED
+    best, kept, least, halvings = _Best(held_out), descent.weights(), math.inf, 0
     status = Status("budget spent", f"all {max_steps} steps taken; raise max_steps")
     for number in range(1, max_steps + 1):
-        left_over = descent.move()
         if (number - 1) % _WATCHED:
+            descent.move()
             continue
+        before, left_over = descent.weights(), descent.move()
         objective = 0.5 * float(left_over.square().sum())
-        first = min(first, objective)
-        relative = math.sqrt(2 * objective) / norm if objective < math.inf else math.inf
-        if not relative <= 2 * math.sqrt(2 * first) / norm:
+        relative = math.sqrt(2 * objective) / norm
+        if not objective <= growth * least:
+            descent.return_to(kept)
+            halvings += 1
+            if step is None and halvings <= _HALVINGS:
+                descent.halve()
+                continue
             text = f"the loss has grown to {relative:.1e} times the data's norm; stay below 2/||Hessian|| = {bound:.3g}"
-            status = Status("diverged", f"{text} with `step` ({chosen:.3g} now)")
-            return _ended(status, trace, kept if held_out is None else best_factors)
+            status = Status("diverged", f"{text} with `step` ({descent.step:.3g} now)")
+            break
+        if objective <= least:
+            kept, least = before, objective
         row = {"objective": objective, "residual": relative, "seconds": perf_counter() - began}
-        kept = descent.factors()
-        if held_out is not None:
-            row["held out"] = float((held_out.entries(*kept) - held_out.values).norm())
-            if row["held out"] < best[0]:
-                best, best_factors = (row["held out"], number), tuple(factor.clone() for factor in kept)
-        else:
-            kept = tuple(factor.clone() for factor in kept)
-        trace.record(number, row | {"best": best[1] if held_out is not None else number})
-        if held_out is not None and number - best[1] >= patience:
-            status = Status("converged", f"held-out entries have not been fitted better since step {best[1]}")
-            break
-        if relative <= residual:
+        trace.record(number, row | best.look(number, descent))
+        if number - best.step >= patience:
+            status = Status("converged", f"held-out entries have not been fitted better since step {best.step}")
+        elif relative <= residual:
             status = Status("converged", f"observed entries are fitted to {relative:.1e}")
+        if status.converged:
             break
-    return _ended(status, trace, best_factors if held_out is not None else descent.factors())
+    A, B = best.factors or descent.factors()
+    return Solution(status, trace["objective"][-1] if len(trace) else math.nan, {"A": A, "B": B}, trace)
+
+
+class _Best:
+    """The step and the factors that fit held-out entries best; the last step where there are none."""
+
+    def __init__(self, held_out: Observations | None) -> None:
+        self.held_out, self.error, self.step = held_out, math.inf, 0
+        self.factors: tuple[Tensor, Tensor] | None = None
+
+    def look(self, number: int, descent: ObservedDescent) -> dict[str, float]:
+        """What the trace is to hold of them."""
+        if self.held_out is None:
+            self.step = number
+            return {"best": number}
+        A, B = descent.factors()
+        error = float((self.held_out.entries(A, B) - self.held_out.values).norm())
+        if error < self.error:
+            self.error, self.step, self.factors = error, number, (A, B.clone())
+        return {"held out": error, "best": self.step}
 
 
 def thin_svd(left: Float[Tensor, "m k"], right: Float[Tensor, "n k"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -256,8 +297,3 @@ def balanced(U: Tensor, S: Tensor, V: Tensor, rank: int) -> tuple[Tensor, Tensor
     """Factors A and B with A^T A = B^T B of the leading components."""
     root = S[:rank].sqrt()
     return U[:, :rank] * root, V[:, :rank] * root
-
-
-def _ended(status: Status, trace: Trace, factors: tuple[Tensor, Tensor]) -> Solution:
-    objective = trace["objective"][-1] if len(trace) else math.nan
-    return Solution(status, objective, {"A": factors[0], "B": factors[1]}, trace)

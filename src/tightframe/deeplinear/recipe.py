@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import torch
@@ -17,12 +17,22 @@ from tightframe.deeplinear.alternating import alternating_least_squares
 from tightframe.deeplinear.held_out import choose_by_held_out
 from tightframe.deeplinear.observations import Observations
 from tightframe.deeplinear.path import balanced, descend_observed, spectral_network, thin_svd
-from tightframe.deeplinear.rank_detection import SpectralGap, bearable_rank, spectral_gap
+from tightframe.deeplinear.rank_detection import (
+    SpectralGap,
+    agrees,
+    bearable_rank,
+    candidate_ranks,
+    part_for_check,
+    spectral_gap,
+)
 
-# Ranks tried where the first does not fit exactly, and the largest share of observations that their freedom may take.
-_TRIED, _FREE = 3, 0.95
+# Relative decrease of the objective over five sweeps below which a fit is not going to be exact: those that become so
+# within 500 sweeps to eight digits fall by 0.3 in the mean, and by more than 0.1 where they are slowest.
+_HOPELESS = 0.03
 # Ratio of singular values of an exact fit beyond which those below are tried without.
 _SUPERFLUOUS = 100.0
+# Entries that are too few to hold any out.
+_ASKED = 10
 # Columns of the network where the rank is unknown.
 _WIDEST = 40
 
@@ -39,7 +49,8 @@ class Recipe:
         scale: Size of the start.
         step: Of the inner layers; None for a quarter of 2 / ||Hessian||.
         tolerance: Relative residual at which observed entries count as fitted exactly.
-        validation: Share held out where none of the ranks fits exactly; 0 keeps the rank at the gap.
+        validation: Share held out where none of the ranks fits exactly; 0 keeps the rank at the gap, and calls one
+            exact that fits the observed entries without asking others.
         max_steps: Of the descent.
         max_sweeps: Of alternating least squares.
         seed: Of start and held-out entries.
@@ -119,7 +130,8 @@ def complete_low_rank(
        norm is fitted. Components come one after another, so that those of noise are still near zero.
     2. Its product's singular values show the rank at their largest ratio.
     3. Alternating least squares from the components above the gap make the fit precise. Where they do not fit the
-       observed entries exactly, the next two largest ratios are tried.
+       observed entries exactly, or not the few of these that were put aside (2 %, at most 100), the next two largest
+       ratios are tried. Where both are fitted, a last sweep takes all entries.
     4. Where none fits, there is noise or no gap: `choose_by_held_out` decides.
 
     A step costs O(|Omega| k + (m + n) k^2) and a sweep O(|Omega| r^2 + (m + n) r^3); no m x n matrix is formed.
@@ -146,18 +158,22 @@ def _completed(
     observed: Observations, recipe: Recipe, limit: int, width: int, tell: Callable[[str], None]
 ) -> CompletionSolution:
     began, trace = perf_counter(), Trace()
+    asked = recipe.validation > 0 and len(observed) >= _ASKED
+    train, held = part_for_check(observed, seed=recipe.seed) if asked else (observed, None)
     network, top = spectral_network(
-        observed, width, depth=recipe.depth, scale=recipe.scale, gamma=recipe.gamma, seed=recipe.seed
+        train, width, depth=recipe.depth, scale=recipe.scale, gamma=recipe.gamma, seed=recipe.seed
     )
-    descent = descend_observed(observed, network, top, step=recipe.step, max_steps=recipe.max_steps)
+    descent = descend_observed(train, network, top, step=recipe.step, max_steps=recipe.max_steps)
     _copy(trace, descent.trace, 0.0)
     tell(f"descent: {descent.status}")
     U, S, V = thin_svd(descent.A, descent.B)
-    gaps = _gaps(S, limit, observed)
-    found = _exact(observed, recipe, (U, S, V), gaps, trace, began)
+    gaps = candidate_ranks(S, observed, limit=limit)
+    # Where the descent has stopped short of most of the entries' norm, no few components fit them.
+    tried = gaps if descent.status.converged else gaps[:1]
+    found, exact = _exact(observed, train, held, recipe, [balanced(U, S, V, gap.rank) for gap in tried])
+    _copy(trace, found.trace, perf_counter() - began - found.trace["seconds"][-1])
     tell(f"gap at rank {gaps[0].rank}, ratio {gaps[0].ratio:.3g}; {found.status}")
-    exact = found.trace["residual"][-1] <= recipe.tolerance
-    if exact or recipe.validation == 0 or len(observed) < 10:
+    if exact or not asked:
         factors, status = (found.A, found.B), found.status
         method, errors = "exact rank" if exact else "rank at the gap", {}
     else:
@@ -166,49 +182,49 @@ def _completed(
         )
         factors, errors = chosen.factors, chosen.errors
         method = " + ".join(f"{weight:.2f} {name}" for name, weight in chosen.weights.items())
-        status = Status("converged", f"no rank fits the observed entries exactly; held-out ones chose {method}")
+        status = Status("converged", f"no rank fits all entries exactly; those held out chose {method}")
         tell(str(status))
     if descent.status.outcome == "diverged":
         status = descent.status
     return _solution(observed, factors, status, trace, method=method, gap=gaps[0], spectrum=S, held_out=errors)
 
 
-def _gaps(values: Tensor, limit: int, observed: Observations) -> list[SpectralGap]:
-    """Ranks by falling ratio of their singular value to the next, the first at the largest."""
-    if len(values) < 2:
-        return [SpectralGap(1, float("inf"))]
-    first = spectral_gap(values, limit=limit)
-    m, n = observed.shape
-    ranked = [first]
-    ratios = (values[:-1] / values[1:]).tolist()
-    for at in sorted(range(min(limit, len(ratios))), key=lambda i: -ratios[i]):
-        if at + 1 != first.rank and float(values[at]) > 1e-2 * float(values[0]):
-            ranked.append(SpectralGap(at + 1, ratios[at]))
-    allowed = [gap for gap in ranked if gap.rank * (m + n - gap.rank) <= _FREE * len(observed)]
-    return [first, *(gap for gap in allowed if gap is not first)][:_TRIED]
-
-
 def _exact(
     observed: Observations,
+    train: Observations,
+    held: Observations | None,
     recipe: Recipe,
-    components: tuple[Tensor, Tensor, Tensor],
-    gaps: list[SpectralGap],
-    trace: Trace,
-    began: float,
-) -> Solution:
-    """The first rank that fits exactly, or that of the largest gap."""
+    starts: list[tuple[Tensor, Tensor]],
+) -> tuple[Solution, bool]:
+    """The first fit that is exact, with the entries it has not seen too, or that from the first start; and which."""
     first = None
-    for gap in gaps:
-        clock = perf_counter() - began
-        fit = alternating_least_squares(
-            observed, *balanced(*components, gap.rank), tolerance=recipe.tolerance, max_sweeps=recipe.max_sweeps
-        )
+    for left, right in starts:
+        fit = _swept(train, recipe, left, right, progress=_HOPELESS)
         first = first or fit
-        if fit.trace["residual"][-1] <= recipe.tolerance:
-            _copy(trace, fit.trace, clock)
-            return _trimmed(observed, recipe, fit)
-    _copy(trace, first.trace, 0.0)
-    return first
+        if fit.trace["residual"][-1] > recipe.tolerance:
+            continue
+        fit = _trimmed(train, recipe, fit)
+        if held is None or not len(held):
+            return fit, True
+        if agrees(fit.A, fit.B, train, held, tolerance=recipe.tolerance):
+            whole = _joined(fit, _swept(observed, recipe, fit.A, fit.B))
+            if whole.trace["residual"][-1] <= recipe.tolerance:
+                return whole, True
+    return (first if held is not None else _joined(first, _swept(observed, recipe, first.A, first.B))), False
+
+
+def _swept(observed: Observations, recipe: Recipe, left: Tensor, right: Tensor, **options: float) -> Solution:
+    return alternating_least_squares(
+        observed, left, right, tolerance=recipe.tolerance, max_sweeps=recipe.max_sweeps, **options
+    )
+
+
+def _joined(before: Solution, after: Solution) -> Solution:
+    """What came after, with the trace of both."""
+    trace = Trace()
+    _copy(trace, before.trace, 0.0)
+    _copy(trace, after.trace, before.trace["seconds"][-1])
+    return replace(after, trace=trace)
 
 
 def _trimmed(observed: Observations, recipe: Recipe, fit: Solution) -> Solution:
@@ -219,9 +235,7 @@ def _trimmed(observed: Observations, recipe: Recipe, fit: Solution) -> Solution:
     gap = spectral_gap(components[1], floor=0.0)
     if gap.ratio < _SUPERFLUOUS:
         return fit
-    smaller = alternating_least_squares(
-        observed, *balanced(*components, gap.rank), tolerance=recipe.tolerance, max_sweeps=recipe.max_sweeps
-    )
+    smaller = _swept(observed, recipe, *balanced(*components, gap.rank))
     return smaller if smaller.trace["residual"][-1] <= recipe.tolerance else fit
 
 

@@ -15,6 +15,7 @@ from tightframe.core.errors import TightframeError
 from tightframe.experiments import catalog
 from tightframe.experiments.base import Place
 from tightframe.experiments.entry import Entry
+from tightframe.experiments.sweeps import parallel
 from tightframe.runs.console import progress
 from tightframe.runs.record import Record
 from tightframe.runs.store import RunDirectory
@@ -89,7 +90,7 @@ def in_processes(
 
     pending = list(entries)
     try:
-        for attempt in Parallel(n_jobs=workers, return_as="generator_unordered")(
+        for attempt in parallel(workers, return_as="generator_unordered")(
             delayed(function)(entry, preset, place) for entry in entries
         ):
             pending.remove(attempt.entry)

@@ -7,12 +7,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from tightframe.runs.console import progress
 from tightframe.runs.store import write_atomic
+
+if TYPE_CHECKING:
+    from joblib import Parallel
 
 # Marks of tuples and dicts in the files, which JSON would turn into lists or confuse with the marks.
 _TUPLE, _DICT = "tuple", "dict"
@@ -21,6 +24,10 @@ _TUPLE, _DICT = "tuple", "dict"
 @dataclass(frozen=True)
 class Sweep:
     """Applies a function to many items, in `workers` processes where that is more than one.
+
+    The processes are joblib's, on this machine unless `joblib.parallel_config` names a cluster: in
+    `with joblib.parallel_config(backend="dask")` the items go to the workers of the current Dask client, which must see
+    the folder of finished results under the same path.
 
     Args:
         workers: Processes; 0 and 1 stay in this one.
@@ -49,10 +56,20 @@ class Sweep:
         if self.workers <= 1:
             yield from (_finished(function, item, self.kept) for item in items)
             return
-        from joblib import Parallel, delayed
+        from joblib import delayed
 
         jobs = (delayed(_on_one_thread)(function, item, self.kept) for item in items)
-        yield from Parallel(n_jobs=self.workers, return_as="generator")(jobs)
+        yield from parallel(self.workers)(jobs)
+
+
+def parallel(workers: int, *, return_as: Literal["generator", "generator_unordered"] = "generator") -> Parallel:
+    """joblib's runner on the backend in force; a backend that hands back all results at once, as Ray's, may do so."""
+    from joblib import Parallel
+
+    try:
+        return Parallel(n_jobs=workers, return_as=return_as)
+    except ValueError:
+        return Parallel(n_jobs=workers)
 
 
 def _on_one_thread(function: Callable[[Any], Any], item: Any, kept: Path | None) -> Any:

@@ -128,6 +128,14 @@ class AnchoredSums:
         if self.gram is not None:
             add_gram(self.gram, delta.mul_(weight.sqrt()))
 
+    def about(self, anchor: Tensor) -> None:
+        """Express the sums about other anchors (k, d); sums about the same anchors simply add."""
+        index = self.count.nonzero().squeeze(1)
+        for start, stop in blocks(len(index), self.anchor.shape[1]):
+            part = index[start:stop]
+            self._move_anchors(part, anchor[part])
+        self.anchor.copy_(anchor)
+
     def recentre(self) -> None:
         """After merges: anchors return to the means that have left them."""
         index = (self.count > 0).nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""Class moments over the ranks of a process group: one all-reduce, exact where a plain sum of moments is not."""
+"""Class moments over the ranks of a process group: two all-reduces, exact where a plain sum of moments is not."""
 
 from __future__ import annotations
 
@@ -23,38 +23,44 @@ def all_reduce_sums(
 ) -> AnchoredSums | None:
     """Sums over all samples of all ranks, the same on every rank; None where no rank has a sample.
 
-    Within-class scatters about each rank's own means simply add; the scatter of these means needs every rank's
-    means. So the buffer of the one SUM all-reduce has a slot per rank for counts and means, zero but for the own,
-    beside the scatter: K + world K (d + 1) + d (d + 1) / 2 numbers. A preceding exchange of a few integers makes all
-    ranks agree on shapes, so that a rank without samples can take part and a mismatch is an error instead of a hang.
+    Sums about the same anchors simply add. So one SUM all-reduce of K (d + 1) numbers makes the means of all samples
+    known to every rank, which become the anchors; each rank expresses its sums about them, and a second one of
+    K (d + 1) + d (d + 1) / 2 numbers adds these. Neither grows with the number of ranks. A preceding exchange of a few
+    integers makes all ranks agree on shapes, so that a rank without samples can take part and a mismatch is an error
+    instead of a hang.
     """
     dimension, wide = _agree(sums, classes, full, device, group)
     if dimension == 0:
         return None
-    world, rank = dist.get_world_size(group), dist.get_rank(group)
-    anchor = torch.empty(0, dtype=torch.float64 if wide else torch.float32, device=device)
-    sizes = [world * classes, world * classes * dimension, classes, dimension * (dimension + 1) // 2 * full]
-    buffer = torch.zeros(sum(sizes), dtype=dtype, device=device)
-    counts, means, within, packed = buffer.split(sizes)
-    counts, means = counts.view(world, classes), means.view(world, classes, dimension)
-    upper = torch.triu_indices(dimension, dimension, device=device) if full else None
+    like = torch.empty(0, dtype=torch.float64 if wide else torch.float32, device=device)
+    total = AnchoredSums.zeros(classes, dimension, like=like, dtype=dtype, full=full)
     if sums is not None:
-        counts[rank] = sums.count.to(dtype)
-        means[rank] = sums.mean_rows(0, classes)
-        within.copy_(sums.within())
-        if full:
-            packed.copy_(sums.scatter()[upper[0], upper[1]])
+        total.absorb(sums)
+    count, means = _common_means(total, group)
+    total.about(means)
+    upper = torch.triu_indices(dimension, dimension, device=device) if full else None
+    packed = total.gram[upper[0], upper[1]] if full else total.square[:0]
+    buffer = torch.cat([total.offset.view(-1), total.square, packed])
     dist.all_reduce(buffer, group=group)
-    total = AnchoredSums.zeros(classes, dimension, like=anchor, dtype=dtype, full=full)
-    for other in range(world):
-        total.absorb_means(slice(None), means[other], counts[other].round().long())
-    total.square.add_(within)
+    offset, square, packed = buffer.split([total.offset.numel(), classes, len(packed)])
+    total.offset.copy_(offset.view_as(total.offset))
+    total.square.copy_(square)
+    total.count.copy_(count)
     if full:
-        total.gram[upper[0], upper[1]] += packed
+        total.gram[upper[0], upper[1]] = packed
         below = upper[0] < upper[1]  # blocks on the diagonal are kept whole
-        total.gram[upper[1, below], upper[0, below]] += packed[below]
+        total.gram[upper[1, below], upper[0, below]] = packed[below]
     total.recentre()
     return total
+
+
+def _common_means(own: AnchoredSums, group: Any) -> tuple[Tensor, Tensor]:
+    """Counts (k,) and means (k, d) of the samples of all ranks; zero for a class without any."""
+    weight = own.count[:, None].to(own.offset)
+    buffer = torch.cat([weight, weight * own.mean_rows(0, len(weight))], dim=1)
+    dist.all_reduce(buffer, group=group)
+    count, sums = buffer[:, 0].round(), buffer[:, 1:]
+    return count.long(), sums / count.clamp(min=1)[:, None]
 
 
 def _agree(sums: AnchoredSums | None, classes: int, full: bool, device: torch.device, group: Any) -> tuple[int, bool]:

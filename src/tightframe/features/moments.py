@@ -202,9 +202,9 @@ class ClassMoments:
     def all_reduce(self, group: Any = None, *, device: torch.device | str | None = None) -> ClassMoments:
         """Make this object hold the samples of all ranks of a torch.distributed process group; return self.
 
-        One all-reduce of the state (after an exchange of seven integers by which the ranks agree on shapes); equal to
-        the single-process moments up to rounding however the samples are spread. A rank without samples takes part.
-        Call it once, when all batches are in: a second call would count every sample again.
+        Two all-reduces, 2 K (d + 1) + d (d + 1) / 2 numbers for any number of ranks, and seven integers by which these
+        agree on shapes. Equal to the single-process moments up to rounding however the samples are spread, also over
+        ranks without any. Call it once, when all batches are in: a second call would count every sample again.
 
         Args:
             group: Process group; None for the default one. Without an initialised group nothing happens.

@@ -28,7 +28,9 @@ _SHOWN = ("NC1", "NC2 features", "NC3")
 def sweep(options: SweepOptions) -> tuple[Record, list[Record]]:
     """Train every combination of the values in `options.vary`, each in its own directory below `options.out`.
 
-    An interrupted sweep goes on with `options.resume`: finished runs are read back, the others go on.
+    An interrupted sweep goes on with `options.resume`: finished runs are read back, the others go on. Where
+    `options.processes` is more than one, the runs go to joblib: processes of this machine unless
+    `joblib.parallel_config` names a cluster, whose workers must see `options.out`, best given as an absolute path.
 
     Returns:
         The comparison, saved in `options.out`, and the records of the runs.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,10 +26,13 @@ from tightframe.training.fabric import connect
 from tightframe.trials.best_head import start_head
 from tightframe.trials.prepared import Prepare, PreparedImages, Taken
 from tightframe.trials.transfer_config import PLACED, TransferConfig
-from tightframe.trials.tuned_epochs import Diary, Images, collapse_of, judged, layer_rows, task_of, train
+from tightframe.trials.tuned_epochs import Diary, collapse_of, judged, layer_rows, task_of, train
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+# Samples that layers are compared on, and splits at most.
+_JUDGED, _SPLITS = 500, 5
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class LayerScore:
 
     Args:
         layer: Its path.
-        accuracy: Share of the held-out samples that a short tuning of it gets right.
+        accuracy: Share of the held-out samples that short tunings of it get right, over all splits.
         nc1: NC1 of its pooled output before tuning; None where it is undefined.
         h_score: H-score of the same.
         trainable: Parameters that tuning it trains, with the head.
@@ -106,9 +110,10 @@ def rank_layers(
 ) -> LayerChoice:
     """Tune every candidate layer for a few steps and choose by accuracy on samples held out.
 
-    The frozen trunk of a candidate runs once over at most `config.probe_samples` training samples. Of equal accuracies
-    that with fewer parameters wins. NC1 and H-score stand beside it for the record: the smallest NC1 of the training
-    features does not say which layer is best.
+    The frozen trunk of a candidate runs once over at most `config.probe_samples` training samples. Few samples are
+    split up to five times, until 500 are held out in all: on 100 samples an accuracy has a standard error of five
+    points, more than there is between layers. Of equal accuracies that with fewer parameters wins. NC1 and H-score
+    stand beside it for the record: the smallest NC1 of the training features does not say which layer is best.
 
     Args:
         model: The pretrained network, left as it is.
@@ -128,8 +133,7 @@ def rank_layers(
     fabric = fabric_on("cpu") if fabric is None else fabric
     images = PreparedImages(data.train, prepare)
     some = images.take(balanced_indices(images.labels, max(config.probe_samples, len(images.labels.unique()))))
-    kept, held = stratified_split(some.labels, held_out=config.held_out, seed=config.seed)
-    sets = {"train": Taken(some, kept), "held out": Taken(some, held)}
+    splits = _splits(some.labels, config)
     example = images.gather([0])[0].to(fabric.device)
     fixed = deepcopy(model).to(fabric.device)
     if layers is None:
@@ -140,7 +144,7 @@ def rank_layers(
     for path in paths:
         clock = time.perf_counter()
         tuning = prepared_tuning(fixed, replace(config, layer=path), len(data.classes), example)
-        accuracy = _probe(tuning, sets, config, fabric, cache=cache, progress=progress)
+        accuracy = _probe(tuning, some, splits, config, fabric, cache=cache, progress=progress)
         share, seen = tuning.describe(), _geometry(features, path, labels)
         seconds = time.perf_counter() - clock
         scores.append(LayerScore(path, accuracy, *seen, share.trainable, share.share, seconds))
@@ -182,23 +186,38 @@ def _members(model: nn.Module, path: str) -> list[str]:
     return [path]
 
 
+def _splits(labels: Tensor, config: TransferConfig) -> list[tuple[Tensor, Tensor]]:
+    """Indices of the samples kept and held out, as often as it takes for `_JUDGED` to be held out."""
+    first = stratified_split(labels, held_out=config.held_out, seed=config.seed)
+    times = min(_SPLITS, math.ceil(_JUDGED / len(first[1])))
+    seeds = range(config.seed + 1, config.seed + times)
+    return [first, *(stratified_split(labels, held_out=config.held_out, seed=seed) for seed in seeds)]
+
+
 def _probe(
     tuning: Tuning,
-    sets: dict[str, Images],
+    images: Taken,
+    splits: Sequence[tuple[Tensor, Tensor]],
     config: TransferConfig,
     fabric: Fabric,
     *,
     cache: Path | None,
     progress: bool,
 ) -> float:
-    with task_of(tuning, sets, cache=None, cached=config.cached, scratch=cache) as task:
-        if config.start == "probe":
-            start_head(task, config, tuning.classes)
-        batches = math.ceil(len(sets["train"]) / config.batch_size)
-        epochs = math.ceil(config.probe_steps / batches)
-        diary = Diary(task, config.method, ())
-        train(task, config.train(epochs), fabric, diary, workers=0, progress=progress)
-        return judged(task.module, task.sets["held out"])[0]
+    """Accuracy on what is held out, after a short tuning on what is kept, over the splits."""
+    begin = {name: value.clone() for name, value in tuning.state_dict().items()}
+    right = []
+    with task_of(tuning, {"train": images}, cache=None, cached=config.cached, scratch=cache) as whole:
+        for kept, held in splits:
+            tuning.load_state_dict(begin)
+            task = replace(whole, sets={"train": Taken(whole.sets["train"], kept)})
+            if config.start == "probe":
+                start_head(task, config, tuning.classes)
+            epochs = math.ceil(config.probe_steps / math.ceil(len(kept) / config.batch_size))
+            diary = Diary(task, config.method, ())
+            train(task, config.train(epochs), fabric, diary, workers=0, progress=progress)
+            right.append(judged(task.module, Taken(whole.sets["train"], held))[0])
+    return fmean(right)
 
 
 def _geometry(features: dict[str, Tensor], path: str, labels: Tensor) -> tuple[float | None, float | None]:

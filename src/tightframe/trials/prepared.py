@@ -66,8 +66,8 @@ class PreparedImages(Dataset[Any]):
 class Taken(Dataset[Any]):
     """Some samples of a data set that has `labels` and `gather`, in the order of `indices`."""
 
-    def __init__(self, dataset: PreparedImages | Taken, indices: Tensor) -> None:
-        self.dataset: PreparedImages | Taken = dataset
+    def __init__(self, dataset: Any, indices: Tensor) -> None:
+        self.dataset: Any = dataset
         self.indices: Tensor = indices
         self.labels: Tensor = dataset.labels[indices]
 

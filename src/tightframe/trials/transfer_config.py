@@ -49,12 +49,13 @@ class TransferConfig:
         rank: Of the adapters of "lora".
         tokens: What a skip connection and NC1 take of a sequence: its first position ("class") or its "mean".
         observations: Epochs at which accuracy and loss are recorded, evenly spaced in log(epoch); at least 2.
-        probe_steps: Steps, in whole epochs, by which each candidate that `layer="auto"` compares is tuned.
+        probe_steps: Steps, in whole epochs, by which each candidate that `layer="auto"` compares is tuned, on up
+            to five splits.
         probe_samples: Training samples that it uses at most, balanced over the classes.
         cached: Whether what comes before the tuned layer is computed once and kept on disk.
         classifier: Path of the network's classifier, to settle an ambiguity.
         start: What the new head begins as: "new" (random), or "probe", the best one for the features before training.
-            That is ahead after few steps and seldom after many, because few errors are left to learn from.
+            That is ahead where these suit the data, and behind where they do not: few errors are left to learn from.
         keep_head: Go on with the network's own classifier; by default a new one of the data's classes is trained.
         seed: Of the new head, the order of samples and the samples held out.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -30,15 +29,15 @@ _RISEN, _RISEN_SHARE = 4.0, 0.02
 _PER_ROUND, _ITERATIONS = 1, 10
 # Activations of this multiple of the final penalty keep half of it in the next round.
 _SOFT = 4.0
-# Activations below this multiple of it, the universal penalty, are dropped at the end.
-_SIGNIFICANT = 2.0
+SIGNIFICANT = 2.0
+"""Activations below this multiple of the last penalty, the universal one, are dropped at the end."""
 # Passes that begin without activations, at a kernel that is known but for its smoothness: iterations without weights,
 # iterations per round with them, rounds. The thorough ones are repeated, so often at most, while the criterion falls.
-_QUICK, _THOROUGH, _PASSES = (100, 20, 8), (400, 40, 16), 4
+_QUICK, _THOROUGH, _PASSES = (100, 20, 8), (400, 40, 16), 5
+# How far ahead a pass begins, in units of what the one before moved the kernel; less by a factor where that is too far.
+_LEAP, _SHORTER = 4.0, 4.0
 # Rounds at the end of a pass in which the kernel is where the data put it, and not thrown ahead.
 _CALM = 3
-# Share of the penalty, and iterations, that spread significant activations over the places they may have come from.
-_LIGHT, _SPREAD = 0.25, 60
 # Iterations of splitting after which what was not observed is predicted anew.
 _CHUNK = 20
 
@@ -69,14 +68,14 @@ class Descent:
 def descended(problem: ScaledSignals, kernel: Tensor, rounds: int, *, whole: bool = False) -> Descent:
     """From a start to a kernel; `whole` if it is right but for details, beginning with its first point."""
     if whole and rounds:
-        found = _smoothed(problem, kernel)
+        found = _smoothed(problem, kernel) if _bending(problem) else _settled(problem, kernel, rounds)
         if found is not None:
             return found
     bare, level, noise = _continued(problem, kernel, rounds)
     state = copy.copy(bare)
     if len(problem.size) == 1 and _onset(state):
         state.fit_kernel()
-    if not rounds or len(problem.size) > 1 or problem.size[0] > LONGEST:
+    if not rounds or not _bending(problem):
         return Descent.of(problem, state, level, noise)
     trial = copy.copy(state)
     kind = trial.fit_smooth_kernel(max(_spread_of(problem, trial.refresh()), _LEAST))
@@ -93,16 +92,21 @@ def deepened(problem: ScaledSignals, descent: Descent) -> Descent:
     """The same with more patience, for smooth kernels that leave structure in the residual.
 
     A little more width of the kernel and a little less spread of the activations are nearly the same signal, so that
-    the alternation creeps: the kernel is thrown ahead by its last step, and what was found is left and found anew.
+    the alternation creeps: the kernel is thrown ahead by its last step, and what was found is left and found anew; so
+    is it from pass to pass, by more for as long as the criterion falls.
     """
-    best = descent
-    if len(problem.size) > 1 or problem.size[0] > LONGEST:
-        return best
+    if not _bending(problem):
+        return descent
+    best, before, leap = descent, descent.state.kernel, 0.0
     for _ in range(_PASSES):
-        found = _smoothed(problem, best.state.kernel, _THOROUGH)
-        if found is None or found.found.criterion >= best.found.criterion:
+        start = best.state.kernel + leap * (best.state.kernel - before)
+        found = _smoothed(problem, start / torch.linalg.vector_norm(start), _THOROUGH)
+        if found is not None and found.found.criterion < best.found.criterion:
+            best, before, leap = found, best.state.kernel, max(_LEAP, 2 * leap)
+        elif leap > 1:
+            leap /= _SHORTER
+        else:
             break
-        best = found
         if best.found.explained:
             break
     return best
@@ -124,48 +128,13 @@ def coded(problem: ScaledSignals, kernel: Tensor, rounds: int) -> Descent:
     return Descent.of(problem, state, problem.penalty * noise, noise)
 
 
-def spread(problem: ScaledSignals, descent: Descent) -> None:
-    r"""Share significant activations out among the places between which the noise does not let one decide.
-
-    .. math:: x_i \sqrt{2 (1 - \rho_s)} < 2 \lambda, \qquad \rho_s = \langle a, S_s a \rangle
-
-    where the left side is what moving the activation x_i by s changes in the signal. The sum over neighbours is then
-    what the data tell, and no place is taken as certain; rough kernels and loud events stay as they are.
-    """
-    state, level = descent.state, _SIGNIFICANT * descent.level * problem.factor
-    sizes, present = state.maps.abs(), state.maps != 0
-    apart = _distances(state.kernel)
-    least = float(torch.where(present, sizes / level, math.inf).amin())
-    near, axes = present, tuple(range(1, state.maps.ndim))
-    for move in itertools.product(*[range(1 - side, side) for side in problem.size]):
-        distance = float(apart[move])
-        if any(move) and distance * least < 1:
-            near = near | (present & (sizes * distance < level)).roll(move, axes)
-    if bool((near == present).all()):
-        return
-    # The splitting still pushes against what was dropped, and would not notice for a while that it no longer should.
-    state.dual = torch.zeros_like(state.dual)
-    penalty = torch.where(near, _LIGHT * descent.level * problem.factor, math.inf)
-    for _ in range(_SPREAD // _ITERATIONS):
-        state.code(penalty, _ITERATIONS)
-        if problem.observed is not None:
-            state.refresh()
-
-
-def _distances(kernel: Tensor) -> Tensor:
-    """Norm of the difference between a kernel and itself moved, at moves modulo twice its size."""
-    shape, axes = [2 * side for side in kernel.shape], tuple(range(kernel.ndim))
-    power = torch.fft.fftn(kernel.double().cpu(), s=shape, dim=axes).abs().square()
-    return (2 - 2 * torch.fft.ifftn(power, dim=axes).real).clamp(min=0).sqrt()
-
-
 def _smoothed(problem: ScaledSignals, kernel: Tensor, effort: tuple[int, int, int] = _QUICK) -> Descent | None:
     """Activations from nothing for a kernel that is nearly right, in turn with smooth kernels; None for rough ones.
 
     Activations that were found with another kernel are not at the places where this one puts them, and rounds of
     reweighting would keep them there.
     """
-    if len(problem.size) > 1 or problem.size[0] > LONGEST:
+    if not _bending(problem):
         return None
     plain, iterations, rounds = effort
     state, noise, before = problem.state(kernel), 1.0, None
@@ -186,6 +155,22 @@ def _smoothed(problem: ScaledSignals, kernel: Tensor, effort: tuple[int, int, in
     _weighted(problem, state, noise, iterations)
     _drop(problem, state, noise)
     return Descent.of(problem, state, problem.penalty * noise, noise)
+
+
+def _bending(problem: ScaledSignals) -> bool:
+    """Whether the kernel may be estimated as a smooth one."""
+    return len(problem.size) == 1 and problem.size[0] <= LONGEST
+
+
+def _settled(problem: ScaledSignals, kernel: Tensor, rounds: int) -> Descent:
+    """A kernel that is known but for details needs no wider window: activations, then the rounds of reweighting."""
+    state = problem.state(kernel)
+    for _ in range(_SETTLE):
+        state.code(_COARSE * problem.penalty * problem.factor, _ITERATIONS)
+        if problem.observed is not None:
+            state.refresh()
+    level, noise = _reweighted(problem, state, rounds)
+    return Descent.of(problem, state, level, noise)
 
 
 def _plain(problem: ScaledSignals, state: HalfSteps, iterations: int) -> None:
@@ -258,7 +243,7 @@ def _reweighted(problem: ScaledSignals, state: HalfSteps, rounds: int) -> tuple[
 
 def _drop(problem: ScaledSignals, state: HalfSteps, noise: float) -> None:
     """Noise alone seldom exceeds the universal penalty; what does not is dropped, and the others are as they were."""
-    state.maps = state.maps * (state.maps.abs() >= _SIGNIFICANT * problem.penalty * noise * problem.factor)
+    state.maps = state.maps * (state.maps.abs() >= SIGNIFICANT * problem.penalty * noise * problem.factor)
 
 
 def _noise(problem: ScaledSignals, residual: Tensor, before: float) -> float:

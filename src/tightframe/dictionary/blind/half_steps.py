@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
@@ -65,15 +66,14 @@ class HalfSteps:
         correlation, rho = response.conj() * self.spectra, self.rho
         inverse = 1 / (response.abs().square() + rho)
         threshold = torch.as_tensor(penalty / rho, dtype=self.maps.dtype, device=self.maps.device)
+        least = None if self.positive else -threshold
         maps, dual, before, dense = self.maps, self.dual, self.maps, self.maps
         for number in range(iterations):
-            dense = self._back((correlation + rho * self._forth(maps - dual)) * inverse)
-            shifted = _RELAXATION * dense + (1 - _RELAXATION) * maps + dual
-            if self.positive:
-                onward = (shifted - threshold).clamp(min=0)
-            else:
-                onward = shifted - torch.maximum(torch.minimum(shifted, threshold), -threshold)
-            dual, before, maps = shifted - onward, maps, onward
+            dense = self._back(self._forth(maps - dual).mul_(rho).add_(correlation).mul_(inverse))
+            shifted = torch.lerp(maps, dense, _RELAXATION).add_(dual)
+            # What soft thresholding takes away is the new dual variable.
+            dual, before = shifted.clamp(min=least, max=threshold), maps
+            maps = shifted.sub_(dual)
             if number % _LOOK == _LOOK - 1 and self._still(dense, before, maps):
                 break
         self.maps, self.dual = maps, dual
@@ -113,7 +113,8 @@ class HalfSteps:
     def recentre(self, size: Sequence[int], *, crop: bool = False) -> None:
         """Move the box of `size` with the largest energy to the middle of the window, or cut the kernel to it."""
         energy = box_energy(self.kernel, size)
-        corner = [int(i) for i in torch.unravel_index(energy.argmax().cpu(), energy.shape)]
+        # That of torch imports its symbolic shapes at the first call, which takes two seconds.
+        corner = [int(i) for i in np.unravel_index(int(energy.argmax()), tuple(energy.shape))]
         if crop:
             self.kernel = self.kernel[tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))]
             self.kernel = self.kernel / torch.linalg.vector_norm(self.kernel)

@@ -7,6 +7,7 @@ import time
 import warnings
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
@@ -199,7 +200,7 @@ class _Channels:
         kernel = torch.fft.irfftn(spectrum, s=self.shape, dim=axes)
         norm = torch.linalg.vector_norm(kernel)
         first = int(kernel.abs().argmax())
-        moves = [-int(i) for i in torch.unravel_index(torch.tensor(first), kernel.shape)]
+        moves = [-int(i) for i in np.unravel_index(first, tuple(kernel.shape))]
         scale = norm * kernel.flatten()[first].sign()
         inverse = torch.fft.irfftn(response, s=self.shape, dim=axes) * scale
         kernel, inverse = (kernel / scale).roll(moves, axes), inverse.roll([-m for m in moves], axes)

@@ -16,9 +16,10 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution, Status, Trace
 from tightframe.core.typing import Float
-from tightframe.dictionary.blind.continuation import Descent, coded, deepened, descended, spread
+from tightframe.dictionary.blind.continuation import Descent, coded, deepened, descended
 from tightframe.dictionary.blind.restarts import Evidence, starting_kernels
 from tightframe.dictionary.blind.scaled_signals import Border, ScaledSignals, kernel_shape
+from tightframe.dictionary.blind.spreading import spread
 from tightframe.dictionary.blind.transients import transient_kernel
 
 # Distance of kernels from two starts under which they are the same.

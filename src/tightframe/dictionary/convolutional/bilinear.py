@@ -21,6 +21,8 @@ _BEGIN, _FALL, _SETTLED = 0.5, 0.85, 0.05
 _HALVED = 2.0
 # At most so many iterations at one penalty of the homotopy.
 _PATIENCE = 50
+# After so many iterations at the final penalty the support is solved on its own where that is cheap.
+_EVERY = 3
 
 
 def bilinear_lasso(
@@ -54,6 +56,9 @@ def bilinear_lasso(
     With `homotopy` lambda falls from near its largest useful value to `alpha`, a little whenever the iterates have
     settled, which depends on the iterates alone and not on the clock. With `reweightings` the solve is followed by
     others with w = 2 lambda / (|x| + 2 lambda), which shrink large activations less.
+
+    Where maps are so sparse that the windows of their entries hold fewer numbers than the maps, F is lowered on the
+    support by quasi-Newton steps after every third iteration at `alpha`: see `support.SupportLasso`.
 
     Args:
         signals: y, real and finite, on any device.
@@ -155,6 +160,9 @@ class _Run:
         while self.number < self.limit:
             moved = descent.advance(alpha)
             self.number, since = self.number + 1, since + 1
+            # A plain step is short where momentum would go far: only a solved support shows that the end is near.
+            if moved and alpha <= self.alpha and (self.number % _EVERY == 0 or descent.change <= self.tolerance):
+                descent.polish(alpha)
             self._record(alpha)
             if not math.isfinite(descent.objective(alpha)):
                 return "diverged"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tightframe.dictionary.convolutional.convolution import Convolution
 from tightframe.dictionary.convolutional.products import Product
+from tightframe.dictionary.convolutional.support import SupportLasso, polished
 
 # The curvature that is assumed falls by this factor after each step and rises by the second one where it was too low.
 _FORGET, _RAISE = 0.97, 1.5
@@ -18,6 +19,8 @@ _DELAY = 3.0
 _IDLE = 1e-6
 # Kernels of one block: few have a smaller joint curvature than all, and their spectra stay in the cache.
 _TOGETHER = 4
+# Steps on the support are cheap where its windows hold fewer numbers than this share of the maps.
+_SPARSE = 0.75
 
 
 class Descent:
@@ -110,6 +113,35 @@ class Descent:
         self.data: float = data
         self.penalty = penalty
         self.age = self.age + 1
+        return True
+
+    def polish(self, alpha: float) -> bool:
+        """Lower F on the support of the maps; False where windows of the support are no fewer numbers than the maps.
+
+        Proximal steps find a support soon and then take long over its values, and kernels wait for them.
+        """
+        entries = int(torch.count_nonzero(self.maps))
+        if self.rank_one or not 0 < entries * self.kernels[0].numel() <= _SPARSE * self.maps.numel():
+            return False
+        problem = SupportLasso(
+            self.products,
+            self.products.signals(self.target),
+            self.kernels,
+            self.maps,
+            alpha if self.weights is None else alpha * self.weights,
+            bias=self.bias,
+        )
+        kernels, maps = polished(problem, curvature=self.map_curvature)
+        kernel_form, map_form = self.products.kernel_form(kernels), self.products.map_form(maps)
+        residual = self._residual(kernel_form, map_form)
+        data, penalty = 0.5 * self.products.energy(residual), self._penalty(maps)
+        if data + alpha * penalty <= self.objective(alpha):
+            change = self.change
+            self._accept(maps, map_form, kernels, kernel_form)
+            self.change = max(change, self.change)
+            self.before = (maps, map_form, kernels, kernel_form)
+            self.residual, self.data, self.penalty = residual, data, penalty
+            self.forget()
         return True
 
     def forget(self) -> None:

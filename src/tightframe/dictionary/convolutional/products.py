@@ -15,7 +15,7 @@ _TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3
 _WEIGHT_GRADIENTS = {1: grad.conv1d_weight, 2: grad.conv2d_weight, 3: grad.conv3d_weight}
 
 # Up to so many rows a product with their Fourier matrix is faster than a transform of all.
-_SHORT = 24
+_SHORT = 32
 
 
 class Product(ABC):

@@ -29,6 +29,10 @@ _LOOKED_AT = 1000
 _CHANGES, _CEILING, _FASTEST, _SLOWEST = 15.0, 1.2, 0.05, 0.8
 # And where the schedule begins: errors along few codes leave most of the others zero, and the median with them.
 _BEGINNING = 0.6
+# A direction with so many times the median share of codes is looked at again: it may mix two of the others.
+_MIXED = 1.4
+# Share by which the mean modulus of its codes falls where it did.
+_GAINED = 1e-3
 
 
 def code_noise(codes: Float[Tensor, "n p"]) -> Float[Tensor, " p"]:
@@ -112,6 +116,10 @@ def thresholded_power(
     vanish first, any direction would be a fixed point. With exact data it goes to zero, with noisy data it stays above
     the noise.
 
+    Once the threshold is zero a mixture of two such directions is a fixed point, too, with the codes of both. One
+    whose share of codes stands out goes once more from a threshold above the smaller of them, and is kept if the mean
+    modulus of its codes falls.
+
     Args:
         rows: Z (n, d) with Z^T Z / n = I.
         start: Q (p, d), unit rows.
@@ -121,8 +129,8 @@ def thresholded_power(
 
     Returns:
         Solution with Q (p, d), `noise` (p,), the deviation around zero of codes of root mean square one, `density`
-        (p,), the share of codes above the last threshold; their mean modulus as its objective, and a trace of
-        "objective", "change", "threshold" and "seconds".
+        (p,), the share of codes above the last threshold; `moduli` (p,), their mean modulus, and the mean of these as
+        its objective; and a trace of "objective", "change", "threshold" and "seconds".
 
     Raises:
         InputError: Shapes that do not fit, a tolerance or number of steps that is not above zero.
@@ -135,7 +143,17 @@ def thresholded_power(
     if rows.ndim != 2 or start.ndim != 2 or rows.shape[1] != start.shape[1]:
         shapes = f"shapes {tuple(rows.shape)} and {tuple(start.shape)}"
         raise InputError("rows (n, d) and directions (p, d)", got=shapes, remedy="Pass one per row.")
-    trace, begun, Q = Trace(), time.perf_counter(), unit_rows(start)
+    found = _threshold_schedule(rows, unit_rows(start), tolerance, max_iterations, beginning)
+    mixed = found.density > _MIXED * found.density.median()
+    left = max_iterations - len(found.trace)
+    if left <= 0 or not bool(mixed.any()):
+        return found
+    return _sparser(rows, found, mixed, _threshold_schedule(rows, found.Q[mixed], tolerance, left, _CEILING))
+
+
+def _threshold_schedule(rows: Rows, Q: Directions, tolerance: float, max_iterations: int, beginning: float) -> Solution:
+    """One fall of the threshold, from `beginning` to its end."""
+    trace, begun = Trace(), time.perf_counter()
     samples, dimension = rows.shape
     schedule, change, step = Q.new_full((len(Q),), beginning), math.inf, 0
     while step < max_iterations and change > tolerance:
@@ -158,8 +176,24 @@ def thresholded_power(
         seconds = time.perf_counter() - begun
         trace.record(step, {"objective": numbers[0], "change": change, "threshold": numbers[2], "seconds": seconds})
     codes = rows @ Q.T
-    found = {"Q": Q, "noise": code_noise(codes), "density": density}
-    return Solution(_status(change, tolerance, step, max_iterations), float(codes.abs().mean()), found, trace)
+    moduli = codes.abs().mean(0)
+    found = {"Q": Q, "noise": code_noise(codes), "density": density, "moduli": moduli}
+    return Solution(_status(change, tolerance, step, max_iterations), float(moduli.mean()), found, trace)
+
+
+def _sparser(rows: Rows, first: Solution, mixed: Tensor, second: Solution) -> Solution:
+    """The first solution, with those of the second, found for `mixed`, whose codes have the smaller mean modulus."""
+    places = mixed.nonzero()[:, 0]
+    better = second.moduli < first.moduli[places] * (1 - _GAINED)
+    variables = {name: values.clone() for name, values in first.variables.items()}
+    for name, values in variables.items():
+        values[places[better]] = second.variables[name][better]
+    steps, seconds = len(first.trace), first.trace["seconds"][-1]
+    for row in second.trace:
+        values = {name: number for name, number in row.items() if name != "step"}
+        first.trace.record(steps + int(row["step"]), values | {"seconds": seconds + row["seconds"]})
+    status = second.status if bool(better.any()) and not second.status.converged else first.status
+    return Solution(status, float(variables["moduli"].mean()), variables, first.trace)
 
 
 def _check(tolerance: float, budget: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tightframe.experiments.dictionary.l4_landscapes import Row
@@ -47,6 +48,8 @@ def _whole(phase: Sequence[Row]) -> list[Claim]:
     ):
         whole = sum(row[column] == 1 for row in phase)
         note = f"all of them in {whole} of {drawn}"
+        if column == "found by trials" and whole < len(phase):
+            note += f"; were all columns as likely, {math.exp(-3):.2f} of them would be missed in each"
         what = f"Columns found by {what}: least share"
         least = min(row[column] for row in phase)
         claims.append(

@@ -231,22 +231,23 @@ def _labelled_claim(found: Sequence[Row]) -> Claim:
         expected=0.0,
         observed=None if rival is None else total[METHODS[0]] - rival,
         relation=">=",
-        note="the better of two blob detectors; thresholds of either chosen on the other images"
+        note="the better of two blob detectors; sizes, penalties and thresholds of each chosen on the other images"
         if total
         else "needs the labelled topographs: preset quick with --data-root",
     )
 
 
 def _pooled(every: Sequence[Row]) -> list[Row]:
-    """Precision and recall over all images by method and threshold."""
-    pooled: dict[tuple[str, float], Counts] = {}
+    """Precision and recall over all images by method, setting and threshold."""
+    pooled: dict[tuple[str, str, float], Counts] = {}
     for row in every:
-        key = (row["method"], row["threshold"])
+        key = (row["method"], row["setting"], row["threshold"])
         counts = Counts(row["hits"], row["misses"], row["extras"])
         pooled[key] = pooled.get(key, Counts(0, 0, 0)) + counts
     return [
-        {"method": name, "threshold": level, "precision": c.precision, "recall": c.recall, "F1": c.f1}
-        for (name, level), c in pooled.items()
+        {"method": name, "setting": setting, "threshold": level}
+        | {"precision": c.precision, "recall": c.recall, "F1": c.f1}
+        for (name, setting, level), c in pooled.items()
     ]
 
 
@@ -254,7 +255,7 @@ def _panel() -> Panel:
     return Panel(
         kind="scatter",
         title="Labelled topographs: precision and recall",
-        caption="Over all boxes of all images, one point per threshold.",
+        caption="Over all boxes of all images, one point per setting and threshold.",
         table="thresholds",
         x="recall",
         y="precision",

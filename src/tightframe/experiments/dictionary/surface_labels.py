@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ from tightframe.dictionary.images.defects import find_defects
 from tightframe.runs.record import Cell
 
 METHODS = ("deconvolution", "blobs", "blobs, levelled only")
-# Pixels per nanometre at which images are searched; side of the kernel, and radius of a defect, in nanometres.
-_PIXELS, _KERNEL, _RADIUS = 2.5, 4.8, 1.5
-# Penalties while the kernel is learned and while images are coded, in units of the background seen through a blob.
-_LEARN, _CODE = 2.0, 1.0
+# Pixels per nanometre at which images are searched.
+_PIXELS = 2.5
+# Penalty while the kernel is learned, in units of the background seen through a blob.
+_LEARN = 2.0
+# What labels of other images choose among: sides of the kernel and radii of blobs in nanometres, around the sizes of
+# the defects, and penalties while images are coded.
+KERNELS, RADII, PENALTIES = (3.6, 4.8, 6.4), (1.0, 1.5, 2.0), (1.0, 1.5)
 THRESHOLDS = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0, 10.0)
 
 Row = dict[str, Cell]
@@ -36,6 +40,7 @@ class Scored:
         name: Of the image.
         boxes: (b, 4), of the labels.
         method: Its name.
+        setting: What was set by hand, in words.
         places: (n, 2), of the detections, in pixels of the image that was searched, as are the boxes.
         scores: (n,), in standard deviations.
     """
@@ -43,36 +48,60 @@ class Scored:
     name: str
     boxes: np.ndarray
     method: str
+    setting: str
     places: np.ndarray
     scores: np.ndarray
 
 
 def scored(root: Path | None) -> list[Scored]:
-    """Detections of every method in every labelled topograph below the root.
+    """Detections of every method in every labelled topograph below the root, with every setting.
 
-    The kernel is learned on the images of the most common size together, without labels; bright and dark defects are
-    activations of either sign. A blob is a maximum of |Laplacian of Gaussian| at the scale that the size of defects
-    calls for, in units of its median deviation.
+    A kernel is learned on the images of the most common size together, without labels; bright and dark defects are
+    activations of either sign. A blob is a maximum of |Laplacian of Gaussian| at the scale of its radius, in units of
+    its median deviation; the scan lines are removed as for the kernel of `KERNELS` in the middle.
     """
-    surfaces = [_shrunk(one) for one in labelled_topographs(root=root)]
-    side = round(_KERNEL * _PIXELS)
-    flat = [without_background(image[None], "scan", (side, side))[0] for image, _ in surfaces]
-    flat = [image / structured_level(image[None], (side, side))[0] for image in flat]
-    names = [one.name for one in labelled_topographs(root=root)]
-    shapes = [image.shape for image in flat]
-    common = max(shapes, key=shapes.count)
-    pool = np.stack([image for image in flat if image.shape == common])
-    kernel = ShortAndSparseDeconvolution((side, side), alpha=_LEARN, n_starts=1).fit(pool).kernel_
-    found = []
-    for name, (raw, boxes), image in zip(names, surfaces, flat, strict=True):
-        solution = code_short(torch.from_numpy(image[None]), torch.from_numpy(kernel), alpha=_CODE)
-        left = image - solution.reconstruction[0].numpy()
-        defects = find_defects(solution.activations.numpy(), kernel[None], residual=left, separation=side // 3)
-        places = np.mod(defects.places, image.shape)
-        found.append(Scored(name, boxes, METHODS[0], places, defects.scores))
-        found.append(Scored(name, boxes, METHODS[1], *blobs(image, _RADIUS * _PIXELS)))
-        found.append(Scored(name, boxes, METHODS[2], *blobs(levelled(raw), _RADIUS * _PIXELS)))
+    topographs = labelled_topographs(root=root)
+    surfaces = [_shrunk(one) for one in topographs]
+    found, middle = [], _side(KERNELS[len(KERNELS) // 2])
+    for length in KERNELS:
+        side = _side(length)
+        flat = [_flattened(image, side) for image, _ in surfaces]
+        kernel = _common_kernel(flat, side)
+        for (one, (_, boxes), image), penalty in product(zip(topographs, surfaces, flat, strict=True), PENALTIES):
+            setting = f"kernel {length:g} nm, penalty {penalty:g}"
+            found.append(Scored(one.name, boxes, METHODS[0], setting, *_activated(image, kernel, penalty)))
+    for (one, (raw, boxes)), radius in product(zip(topographs, surfaces, strict=True), RADII):
+        images = (_flattened(raw, middle), levelled(raw))
+        for method, image in zip(METHODS[1:], images, strict=True):
+            setting = f"radius {radius:g} nm"
+            found.append(Scored(one.name, boxes, method, setting, *blobs(image, radius * _PIXELS)))
     return found
+
+
+def _side(length: float) -> int:
+    return round(length * _PIXELS)
+
+
+def _flattened(image: np.ndarray, side: int) -> np.ndarray:
+    """Without the background, in units of what is left of it seen through a blob."""
+    flat = without_background(image[None], "scan", (side, side))[0]
+    return flat / structured_level(flat[None], (side, side))[0]
+
+
+def _common_kernel(images: Sequence[np.ndarray], side: int) -> np.ndarray:
+    shapes = [image.shape for image in images]
+    common = max(shapes, key=shapes.count)
+    pool = np.stack([image for image in images if image.shape == common])
+    return ShortAndSparseDeconvolution((side, side), alpha=_LEARN, n_starts=1).fit(pool).kernel_
+
+
+def _activated(image: np.ndarray, kernel: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places (n, 2) and scores (n,) of the defects that activations of the kernel show."""
+    solution = code_short(torch.from_numpy(image[None]), torch.from_numpy(kernel), alpha=penalty)
+    left = image - solution.reconstruction[0].numpy()
+    separation = max(1, len(kernel) // 3)
+    defects = find_defects(solution.activations.numpy(), kernel[None], residual=left, separation=separation)
+    return np.mod(defects.places, image.shape), defects.scores
 
 
 def blobs(image: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
@@ -88,42 +117,50 @@ def blobs(image: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def thresholds(found: Sequence[Scored]) -> list[Row]:
-    """Hits, misses and extras of every method in every image at every threshold."""
+    """Hits, misses and extras of every method and setting in every image at every threshold."""
     rows = []
     for one in found:
         for level in THRESHOLDS:
             counts = match_points(one.places[one.scores >= level], one.boxes)
-            row = {"topograph": one.name, "method": one.method, "threshold": level}
+            row = {"topograph": one.name, "method": one.method, "setting": one.setting, "threshold": level}
             rows.append(row | {"hits": counts.hits, "misses": counts.misses, "extras": counts.extras})
     return rows
 
 
 def held_out(every: Sequence[Row]) -> list[Row]:
-    """Precision, recall and F1 of every method in every image, its threshold chosen on the other images; and in all."""
+    """Precision, recall and F1 of every method in every image, with the setting and threshold that are best on the
+    other images; and in all images."""
     rows = []
     for method in METHODS:
         mine = [row for row in every if row["method"] == method]
+        choices = list(dict.fromkeys((row["setting"], row["threshold"]) for row in mine))
         total = Counts(0, 0, 0)
         for name in dict.fromkeys(row["topograph"] for row in mine):
-            level = max(THRESHOLDS, key=lambda t, name=name: _sum(mine, t, without=name).f1)
-            (counts,) = (_counts(row) for row in mine if (row["topograph"], row["threshold"]) == (name, level))
+            others = _sums(row for row in mine if row["topograph"] != name)
+            choice = max(choices, key=lambda one, others=others: others.get(one, Counts(0, 0, 0)).f1)
+            counts = _sums(row for row in mine if row["topograph"] == name)[choice]
             total += counts
-            rows.append(_row(name, method, level, counts))
-        rows.append(_row("all", method, None, total))
+            rows.append(_row(name, method, choice, counts))
+        rows.append(_row("all", method, (None, None), total))
     return rows
 
 
-def _sum(rows: Sequence[Row], threshold: float, *, without: str) -> Counts:
-    some = [_counts(row) for row in rows if row["threshold"] == threshold and row["topograph"] != without]
-    return sum(some, Counts(0, 0, 0))
+def _sums(rows: Iterable[Row]) -> dict[tuple[Cell, Cell], Counts]:
+    """Counts by setting and threshold."""
+    found: dict[tuple[Cell, Cell], Counts] = {}
+    for row in rows:
+        choice = (row["setting"], row["threshold"])
+        found[choice] = found.get(choice, Counts(0, 0, 0)) + _counts(row)
+    return found
 
 
 def _counts(row: Row) -> Counts:
     return Counts(row["hits"], row["misses"], row["extras"])
 
 
-def _row(name: str, method: str, level: float | None, counts: Counts) -> Row:
-    row = {"topograph": name, "method": method, "threshold": level, "boxes": counts.hits + counts.misses}
+def _row(name: str, method: str, choice: tuple[Cell, Cell], counts: Counts) -> Row:
+    row = {"topograph": name, "method": method, "setting": choice[0], "threshold": choice[1]}
+    row |= {"boxes": counts.hits + counts.misses}
     return row | {"precision": counts.precision, "recall": counts.recall, "F1": counts.f1}
 
 

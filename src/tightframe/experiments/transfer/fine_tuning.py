@@ -51,6 +51,7 @@ PRESETS = {
             ("lora", (3e-3, 1e-2)),
         ),
         chosen_at=50,
+        probe_steps=25,
         epochs=8,
         steps=60,
     ),
@@ -65,6 +66,11 @@ PRESETS = {
                 "ResNet18, Fashion-MNIST to digits",
                 Recipe("ResNet18 grey", _FASHION, width=8, train=_SGD),
                 ImageTask("digits", side=28),
+            ),
+            Case(
+                "ResNet18, Fashion-MNIST to textures",
+                Recipe("ResNet18 grey", _FASHION, width=8, train=_SGD),
+                ImageTask("textures", side=28),
             ),
             Case(
                 "transformer, CIFAR-10 0-4 to 5-9",
@@ -108,7 +114,7 @@ def investigate(config: Config, sweep: Sweep, *, kept: Path | None = None) -> Fi
             _first(rates),
             None,
             min(config.chosen_at, start.available),
-            config.choice_seed,
+            config.choice_seeds[0],
             sweep.data_root,
         )
         for case, start in zip(config.cases, starts, strict=True)

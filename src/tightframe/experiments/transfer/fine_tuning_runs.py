@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import nn
@@ -53,13 +54,14 @@ class Config:
         shots: Training samples of every class, ascending; sizes that the data do not have are left out.
         methods: By name, the step sizes of which held-out samples choose, as many for every method that takes steps.
         chosen_at: Samples of every class, a fifth of them held out, with which layers and step sizes are chosen, once
-            for all sizes.
+            for all sizes: layers as `rank_layers` does, step sizes by the mean over `choice_seeds`.
+        probe_steps: Steps of each short tuning by which layers are compared.
         epochs: Of fine-tuning.
         steps: Least number of steps: with few samples there are more epochs.
         batch_size: Samples per step.
         rank: Of the adapters of "lora".
-        seeds: Of the samples drawn, the new head and the order of samples; choices are made with `choice_seed`.
-        choice_seed: None of `seeds`.
+        seeds: Of the samples drawn, the new head and the order of samples; choices are made with `choice_seeds`.
+        choice_seeds: None of `seeds`; layers are chosen with the first.
     """
 
     cases: tuple[Case, ...]
@@ -72,12 +74,13 @@ class Config:
         ("lora", (1e-3, 3e-3, 1e-2)),
     )
     chosen_at: int = 20
+    probe_steps: int = 100
     epochs: int = 15
     steps: int = 100
     batch_size: int = 32
     rank: int = 8
     seeds: tuple[int, ...] = (0, 1, 2)
-    choice_seed: int = 100
+    choice_seeds: tuple[int, ...] = (100, 101)
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,15 @@ def ranked(work: Work) -> LayerChoice:
 
 
 def held_out(work: Work) -> float:
-    """Accuracy on a fifth of the training samples, held out; -1 where training diverged."""
-    data = few_shots(read_task(work.case.target, work.root), work.shots, seed=work.seed)
-    kept, held = stratified_split(data.train.labels, held_out=_HELD_OUT, seed=work.seed)
-    found = _transferred(work, replace(data, train=data.train.take(kept), test=data.train.take(held)))
-    return -1.0 if found is None else found[0]["test accuracy"]
+    """Accuracy on a fifth of the training samples, held out, averaged over the seeds of choices; diverged, -1."""
+    found = []
+    for seed in work.config.choice_seeds:
+        data = few_shots(read_task(work.case.target, work.root), work.shots, seed=seed)
+        kept, held = stratified_split(data.train.labels, held_out=_HELD_OUT, seed=seed)
+        judged = replace(data, train=data.train.take(kept), test=data.train.take(held))
+        result = _transferred(replace(work, seed=seed), judged)
+        found.append(-1.0 if result is None else float(result[0]["test accuracy"]))
+    return fmean(found)
 
 
 def tuned(work: Work) -> tuple[Row, list[Row]]:
@@ -199,6 +206,7 @@ def _settings(
         batch_size=config.batch_size,
         rank=config.rank,
         held_out=_HELD_OUT,
+        probe_steps=config.probe_steps,
         observations=2,
         seed=seed,
     )

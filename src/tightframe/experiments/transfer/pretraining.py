@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import preserved_rng
@@ -20,11 +21,12 @@ from tightframe.experiments.study import Config, Study
 from tightframe.experiments.transfer.image_tasks import ImageTask, read_task
 from tightframe.features.evaluation import evaluation
 from tightframe.nn.networks import build
+from tightframe.nn.rate.rate_reduction import MCR2Loss
 from tightframe.runs.record import Record
 from tightframe.runs.store import write_atomic
 from tightframe.training.config import TrainConfig
 from tightframe.training.loop import fit
-from tightframe.trials.levers import build_loss
+from tightframe.trials.levers import RateReductionObjective, build_loss
 from tightframe.trials.shard import Shard
 from tightframe.trials.trial import TrialConfig, initial_model
 
@@ -44,6 +46,8 @@ class Recipe:
         depth: Hidden layers of an MLP, or blocks of a vit.
         head: Classifier, as for `TrialConfig`.
         projection: Train with a hidden layer of the features' width before the classifier; it is left out afterwards.
+            The rate reduction ("mcr2") is then that of what this layer computes, as in its source: features behind a
+            ReLU are lost where all their units die, and rows of zeros have no direction.
         snapshots: Epochs before the last whose networks are kept too.
         train: How it is trained: loss, epochs, decay, augmentation.
     """
@@ -132,6 +136,29 @@ def pretrained(recipe: Recipe, *, root: Path | None = None, kept: Path | None = 
     return made
 
 
+class ProjectedRates(nn.Module):
+    """MCR2 on what the hidden layer of a projection computes, and cross-entropy of the classifier behind it.
+
+    Args:
+        rates: The loss on rows (n, d).
+        head: `hidden`, and what reads its outputs without moving them.
+    """
+
+    needs_features = True
+
+    def __init__(self, rates: MCR2Loss, head: nn.Sequential) -> None:
+        super().__init__()
+        self.rates: MCR2Loss = rates
+        # The head belongs to the network, so it is kept out of this module's parameters and state.
+        self._head = (head,)
+
+    def forward(self, logits: Tensor, target: Tensor, *, features: Tensor) -> Tensor:
+        """The sum of both, for logits (N, K) that are not used, and features (N, d) before the projection."""
+        hidden, *rest = self._head[0]
+        rows = hidden(features)
+        return self.rates(rows, target) + cross_entropy(nn.Sequential(*rest)(rows.detach()), target)
+
+
 class PretrainedStudy(Study[Config]):
     """A study that keeps its pretrained networks in its run directory, and reads them back when it is resumed.
 
@@ -166,6 +193,8 @@ def _trained(recipe: Recipe, data: ImageData) -> tuple[Checkpoint, ...]:
         return []
 
     loss = build_loss(recipe.train.loss, samples=len(data.train), model=model)
+    if recipe.projection and isinstance(loss, RateReductionObjective):
+        loss = ProjectedRates(loss.rates, model.get_submodule(_HEAD))
     fit(model, data.train, config=recipe.train, loss_function=loss, on_epoch=keep, run=recipe.name)
     return tuple(found)
 

@@ -19,14 +19,13 @@ from tightframe.training.config import TrainConfig
 
 _SOURCE = "L6, more variability collapse, better transfer performance (li2022principled)"
 _BETTER = {name: score.better for name, score in SCORES.items()} | {SOURCE[0]: "lower", SOURCE[1]: "higher"}
-# Name, changes of the recipe, changes of its training. The rate reduction needs small steps: units that die leave rows
-# of zeros, which have no direction.
+# Name, changes of the recipe, changes of its training.
 _WAYS: tuple[tuple[str, dict, dict], ...] = (
     ("CE", {}, {}),
     ("label smoothing", {}, {"loss": "ls:smoothing=0.1"}),
     ("focal", {}, {"loss": "focal:gamma=3"}),
     ("MSE", {}, {"loss": "mse:scale=1,target=15", "lr": 0.01}),
-    ("MCR2", {}, {"loss": "mcr2", "lr": 0.002}),
+    ("MCR2", {"projection": True}, {"loss": "mcr2"}),
     ("strong decay", {}, {"weight_decay": 1e-2}),
     ("no decay", {}, {"weight_decay": 0.0}),
     ("augmented", {}, {"augment": "crop-flip"}),
@@ -93,6 +92,7 @@ PRESETS = {
         targets=(
             ImageTask("cifar10", limit=1000, tested=1000, grey=True, side=28),
             ImageTask("digits", limit=500, side=28),
+            ImageTask("textures", limit=500, side=28),
         ),
         epochs=5,
         lr=1e-3,

@@ -1,0 +1,1 @@
+"""What a measurement costs as data, classes, dimensions and machines grow."""
