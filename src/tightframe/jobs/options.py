@@ -13,7 +13,7 @@ class TrainOptions:
 
     Args:
         out: Run directory: configuration, checkpoint, record and report.
-        data: digits, gaussian:CLASSESxSAMPLES, mnist, fashion-mnist, cifar10, folder:PATH or hf:NAME.
+        data: digits, gaussian:CLASSESxSAMPLES, mnist, fashion-mnist, cifar10, textures, folder:PATH or hf:NAME.
         model: mlp, mlp-bn, resnet18, resnet34, resnet50, or vit (vit/4 for patches of 4 pixels).
         loss: ce, ls (label smoothing), focal, mse, mcr2, sop, sop+, gce or elr, with options after a colon, as in
             ls:smoothing=0.05 or sop:rate=3.
