@@ -19,7 +19,7 @@ from benchmarks.races.completion_rivals import (
     scaled_descent,
     shrunk,
 )
-from benchmarks.speed.completion_scaling import growth, large
+from benchmarks.speed.completion_scaling import growth
 from torch import Tensor
 
 from tightframe.core.rng import generator
@@ -51,15 +51,8 @@ class Problem:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--large", action="store_true", help="only 100,000 x 20,000 with ten million entries")
-    options = parser.parse_args()
+    options = arguments(__doc__).parse_args()
     torch.set_num_threads(1)
-    if options.large:
-        report = Report("Completion at scale", "python -m benchmarks.races.completion --large")
-        large(report, options.quick)
-        report.finish("completion_large", options)
-        return
     report = Report("Matrix completion", "python -m benchmarks.races.completion")
     report.say(
         "Gaussian factors, float64. Methods stop on observed entries only; `error` is relative, of entries not seen; "
