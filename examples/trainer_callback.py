@@ -10,7 +10,7 @@ NC2 and NC3, are far from a simplex even after thirty epochs.
 import altair as alt
 import pandas as pd
 import torch
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, logging
+from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, Trainer, TrainingArguments, logging
 
 from tightframe.integrations.transformers import CollapseTrainerCallback
 
@@ -33,6 +33,7 @@ arguments = TrainingArguments(
 callback = CollapseTrainerCallback("train", metrics=("NC1", "NC2 features", "NC3"))
 model = BertForSequenceClassification(config)
 trainer = Trainer(model, arguments, train_dataset=sentences, callbacks=[callback])
+trainer.remove_callback(PrinterCallback)  # the log is read below
 trainer.train()
 
 names = {
