@@ -12,6 +12,7 @@ from tightframe.experiments.deeplinear import compressed_descent, compressed_run
 from tightframe.experiments.deeplinear.compressed_runs import COMPRESSED, DRAWN, LARGER, ORIGINAL, REDUCED, Size
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 SIZE = Size(16, 3, 3, 0.02, 1500)
 TINY = compressed_descent.Config((SIZE,))
@@ -20,11 +21,6 @@ TINY = compressed_descent.Config((SIZE,))
 @pytest.fixture(scope="module")
 def record() -> Record:
     return compressed_descent.EXPERIMENT.run(config=TINY)
-
-
-def rows_of(record: Record, name: str) -> list[dict]:
-    table = record.tables[name]
-    return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
 
 
 def test_the_claims_that_chance_does_not_touch_hold_and_every_panel_is_drawn(record):
@@ -46,7 +42,7 @@ def test_the_original_takes_the_steps_of_autograd(record):
     weights = [weight.clone().requires_grad_() for weight in network.weights]
     step = 0.5 * stable_step(target, depth=3)
     U, S, Vh = torch.linalg.svd(target)
-    seen = {row["step"]: row for row in rows_of(record, "training") if row["network"] == ORIGINAL}
+    seen = {row["step"]: row for row in rows_of(record.tables["training"]) if row["network"] == ORIGINAL}
     for taken in range(101):
         W = weights[2] @ weights[1] @ weights[0]
         loss = 0.5 * (W - target).square().sum()
@@ -61,7 +57,7 @@ def test_the_original_takes_the_steps_of_autograd(record):
 
 
 def test_the_distance_is_what_the_compressed_network_leaves_out(record):
-    rows = rows_of(record, "training")
+    rows = list(rows_of(record.tables["training"]))
     for name, inside in ((COMPRESSED, 6), (LARGER, 12), (REDUCED, 6)):
         mine = [row for row in rows if row["network"] == name]
         assert mine[0]["distance"] == pytest.approx(0.02**3 * (16 - inside) ** 0.5, rel=1e-9)
@@ -73,7 +69,7 @@ def test_the_distance_is_what_the_compressed_network_leaves_out(record):
 
 
 def test_networks_are_counted_and_timed_until_they_are_done(record):
-    rows = {row["network"]: row for row in rows_of(record, "networks")}
+    rows = {row["network"]: row for row in rows_of(record.tables["networks"])}
     assert {name: row["parameters"] for name, row in rows.items()} == {
         ORIGINAL: 3 * 256,
         COMPRESSED: 2 * 16 * 6 + 3 * 36,
@@ -81,7 +77,7 @@ def test_networks_are_counted_and_timed_until_they_are_done(record):
         DRAWN: 2 * 16 * 6 + 3 * 36,
         REDUCED: 3 * 36,
     }
-    training = rows_of(record, "training")
+    training = list(rows_of(record.tables["training"]))
     for name, row in rows.items():
         mine = [line for line in training if line["network"] == name]
         reached = next(line for line in mine if line["loss"] <= SIZE.tolerance)

@@ -33,6 +33,7 @@ from tightframe.experiments.ntk.matched_filters import adapted_bank, bank_of, co
 from tightframe.experiments.ntk.wave_runs import BEGUN, FILTER, NETWORK, OPTIMAL, TOLD
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 LIMITS = (10.0, 30.0)
 TINY = gravitational_waves.Config(per_axis=3, begun_per_axis=2, pool=40, null=1000, found=60, steps=6, begun_steps=4)
@@ -55,11 +56,6 @@ def windows() -> torch.Tensor:
     return torch.as_tensor(noise(KNOWN, 6, source) + chirps).float()
 
 
-def rows_of(record: Record, table: str) -> list[dict]:
-    columns = record.tables[table]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
 def products(bank_masses: np.ndarray, values: np.ndarray) -> np.ndarray:
     """|z| (k, shifts) of one window, shift by shift, from the inner products with both quadratures."""
     found = np.empty((len(bank_masses), SHIFTS))
@@ -74,7 +70,7 @@ def test_the_record_survives_its_file_and_every_panel_is_drawn(record):
     assert Record.from_json(record.to_json()) == record
     assert [figure.failure for figure in page._section(record, first=1)["figures"]] == ["", ""]
     detectors = {condition: [] for condition in CONDITIONS}
-    for row in rows_of(record, "rates"):
+    for row in rows_of(record.tables["rates"]):
         detectors[row["noise"]].append(row["detector"])
         assert 0 <= row["low"] <= row["detections"] <= row["high"] <= 1
     assert set(detectors.pop(KNOWN.name)) == {FILTER, OPTIMAL, NETWORK, BEGUN}
@@ -89,7 +85,7 @@ def test_every_claim_was_run_and_is_one_of_the_entry(record):
 
 
 def test_claims_follow_from_the_rates(record):
-    rows = rows_of(record, "rates")
+    rows = list(rows_of(record.tables["rates"]))
     config = replace(TINY, conditions=(KNOWN.name, GLITCHES.name))
 
     def verdicts(**rates: tuple[float, float, float]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from tightframe.experiments.deeplinear.singular_paths import follow
 from tightframe.geometry.frames import haar_columns
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 TINY = parsimony.Config(
     width=8, depths=(2, 3), scales=(0.5,), steps=500, inputs=("1.2", "Gaussian"), samples=20, published=(1 / 40, 20)
@@ -47,8 +48,7 @@ def test_the_exact_claims_hold_and_every_panel_is_drawn(record):
 
 
 def test_structure_is_exact_for_whitened_inputs_only(record):
-    table = record.tables["runs"]
-    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    rows = list(rows_of(record.tables["runs"]))
     assert len(rows) == 2 * 2 * 3 + 2 * 2 + 3 + 1
     for row in rows:
         kept = row["inputs"] == "whitened" and row["training"] != "Adam"
@@ -59,8 +59,7 @@ def test_structure_is_exact_for_whitened_inputs_only(record):
 
 
 def test_the_moving_picture_shows_2r_triples_that_leave_the_others(record):
-    table = record.tables["singular vectors"]
-    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    rows = list(rows_of(record.tables["singular vectors"]))
     last = [row for row in rows if row["step"] == 500 and row["training"] == "gradient descent"]
     assert len(last) == 2 * 8
     parts = ["r largest"] * 2 + ["r that turn with them"] * 2 + ["all others"] * 4

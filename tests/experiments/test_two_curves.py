@@ -16,6 +16,7 @@ from tightframe.ntk.finite import relu_network
 from tightframe.ntk.kernel import relu_ntk
 from tightframe.report import page
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 
 TINY = two_curves.Config(
     depths=(1, 2), widths=(8, 64), samples=(6, 48), separations=(0.4, 0.4), checks=(50, 150), grid=100
@@ -28,15 +29,10 @@ def record() -> Record:
     return catalog.load("two-curves").run(config=TINY)
 
 
-def rows_of(record: Record, table: str) -> list[dict]:
-    columns = record.tables[table]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
 def test_the_record_survives_its_file_and_every_panel_is_drawn(record):
     assert Record.from_json(record.to_json()) == record
     assert [figure.failure for figure in page._section(record, first=1)["figures"]] == [""] * len(record.panels)
-    assert {name: len(rows_of(record, name)) for name in record.tables} == {
+    assert {name: len(list(rows_of(record.tables[name]))) for name in record.tables} == {
         "networks": 2 * 2 * 2 * 2,
         "phases": 2 * 2 * 2 * 2 * 2,
         "along": 2 * 2 * 2 * TINY.grid,
@@ -55,7 +51,7 @@ def test_the_largest_networks_are_perfect_and_six_samples_are_not_enough(record)
     for pair in PAIRS:
         assert verdicts[f"K6.perfect.{pair}"] == "passed"
         assert verdicts[f"K6.samples.{pair}"] == "passed"
-    few = [row["perfect"] for row in rows_of(record, "networks") if row["samples"] == 6]
+    few = [row["perfect"] for row in rows_of(record.tables["networks"]) if row["samples"] == 6]
     assert not all(few)
 
 
@@ -68,13 +64,13 @@ def test_the_largest_networks_are_perfect_and_six_samples_are_not_enough(record)
     ],
 )
 def test_other_rows_fail_the_claims(record, column, value, failed):
-    rows = [row | {column: value} for row in rows_of(record, "networks")]
+    rows = [row | {column: value} for row in rows_of(record.tables["networks"])]
     found = {claim.id for claim in two_curves.claims_of(rows, TINY) if claim.verdict == "failed"}
     assert failed <= found
 
 
 def test_the_claims_about_one_resource_compare_its_ends_where_the_others_suffice(record):
-    rows = [row | {"perfect": row["width"] == 8} for row in rows_of(record, "networks")]
+    rows = [row | {"perfect": row["width"] == 8} for row in rows_of(record.tables["networks"])]
     observed = {claim.id: claim.observed for claim in two_curves.claims_of(rows, TINY)}
     for pair in PAIRS:
         assert observed[f"K6.width.{pair}"] == -1

@@ -22,6 +22,7 @@ from tightframe.experiments.study import Findings, Study
 from tightframe.report import ledger as shown
 from tightframe.report import page
 from tightframe.runs.record import Claim, Record
+from tightframe.runs.series import rows_of
 from tightframe.runs.store import load_records
 
 ROWS = {
@@ -75,8 +76,7 @@ def house(monkeypatch) -> House:
 
 
 def rows(record: Record) -> dict[str, dict]:
-    table = record.tables["ledger"]
-    return {row[0]: dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)}
+    return {row["id"]: row for row in rows_of(record.tables["ledger"])}
 
 
 def test_a_statement_passes_only_if_all_its_claims_do(house, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tightframe.report import tables
 from tightframe.runs.record import Cell, Claim, Record, Verdict
+from tightframe.runs.series import rows_of
 
 NAME = "claims"
 # Of the table "ledger" of such a record, a row for every statement; "experiments" are names with commas between.
@@ -53,7 +54,7 @@ def lines(ledger: Record, records: Sequence[Record]) -> list[Line]:
             took=_took(row["seconds"]),
             links=tuple(sections.get(name, (name, None)) for name in _names(row)),
         )
-        for row in _rows(ledger)
+        for row in rows_of(ledger.tables["ledger"])
     ]
 
 
@@ -82,7 +83,7 @@ def markdown(ledger: Record, records: Sequence[Record], *, sources: Mapping[str,
     """
     text = [f"# {ledger.title}", ledger.answer, _about(ledger)]
     text.append(_table(("source", "what it is"), [(short, _text(long)) for short, long in sources.items()]))
-    rows = _rows(ledger)
+    rows = list(rows_of(ledger.tables["ledger"]))
     for subject in dict.fromkeys(row["subject"] for row in rows):
         text += [f"## {subject}", _summary([row for row in rows if row["subject"] == subject])]
     text.append("## Every claim")
@@ -150,11 +151,6 @@ def _code(name: str) -> str:
 
 def _marked(verdict: Verdict) -> str:
     return verdict if verdict == "passed" else f"**{verdict}**"
-
-
-def _rows(ledger: Record) -> list[dict[str, Cell]]:
-    table = ledger.tables["ledger"]
-    return [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
 
 
 def _names(row: Mapping[str, Cell]) -> list[str]:
