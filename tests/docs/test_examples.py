@@ -11,7 +11,7 @@ from examples.__main__ import PAGES, index, page, read, run
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for listed in SECTIONS.values() for name in listed]
-QUICK = ("minority_collapse", "optimum_and_descent")  # those that the default tests run, a few seconds each
+QUICK = ("minority_collapse",)  # those that the default tests run, a few seconds each
 
 
 def test_every_script_is_in_the_gallery_once():

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.stats import ks_2samp
 
 from tightframe.core.errors import InputError
+from tightframe.core.rng import generator
 from tightframe.data.curves import coaxial_circles
 from tightframe.experiments import catalog
-from tightframe.experiments.ntk import kernel_aperture, kernel_concentration, kernel_samples
+from tightframe.experiments.ntk import kernel_aperture, kernel_concentration, kernel_draws, kernel_samples
 from tightframe.experiments.ntk.kernel_aperture import Kernel, half_width, shape
 from tightframe.experiments.ntk.kernel_concentration import Networks, deviations, exponents
 from tightframe.experiments.ntk.sample_runs import Fitting, regress, samples_for
@@ -23,8 +25,10 @@ from tightframe.experiments.ntk.scaling import (
     local_norm,
     parallel_optimum,
 )
+from tightframe.ntk.empirical import empirical_ntk
 from tightframe.ntk.estimators import TangentKernelRegressor
 from tightframe.ntk.finite import relu_network
+from tightframe.ntk.kernel import relu_ntk
 from tightframe.ntk.recursion import kernel_of_angle
 from tightframe.report import page
 from tightframe.runs.record import Record
@@ -121,23 +125,67 @@ def test_shapes_tell_where_a_kernel_rises_again():
     assert math.isclose(row["at a right angle"], naive_kernel(math.pi / 2, 5) / 5, rel_tol=1e-9)
 
 
-def test_deviations_by_autograd():
+def autograd_kernel(model, points):
+    hidden = [layer.weight for layer in model[:-1:2]]
+    rows = [torch.cat([g.reshape(-1) for g in torch.autograd.grad(model(x[None]).sum(), hidden)]) for x in points]
+    return torch.stack(rows) @ torch.stack(rows).T
+
+
+@pytest.mark.parametrize(("width", "seed"), [(24, 3), (4, 92)])
+def test_drawn_kernels_are_those_of_the_weights_behind_them(width, seed, monkeypatch):
+    """Gaussian blocks that a network's weights imply give that network's kernel, to rounding.
+
+    All inputs of these networks' layers have full rank, so that their bases are the same here and there.
+    """
+    depth, points = 3, torch.cat([curve.uniform(4).points for curve in coaxial_circles(0.4)])
+    model = relu_network(3, width=width, depth=depth, seed=seed)
+    weights = [layer.weight.detach() for layer in model[::2]]
+    entering, blocks, active = points.T, [], []
+    for weight in weights[:-1]:
+        blocks.append(weight @ torch.linalg.qr(entering).Q * math.sqrt(width / 2))
+        active.append(weight @ entering > 0)
+        entering = (weight @ entering).clamp(min=0)
+    blocks.append(weights[-1].T)
+    back = weights[-1].T.expand(width, len(points))
+    for weight, mask in zip(reversed(weights[:-1]), reversed(active), strict=True):
+        blocks.append(weight.T @ torch.linalg.qr(back * mask).Q * math.sqrt(width / 2))
+        back = weight.T @ (back * mask)
+    given = iter(blocks)
+    monkeypatch.setattr(kernel_draws, "_gaussian", lambda *_: next(given))
+    found = kernel_draws.drawn_kernel(points, depth=depth, width=width, source=generator(0))
+    assert next(given, None) is None
+    torch.testing.assert_close(found * width / 2, autograd_kernel(model, points), rtol=1e-11, atol=1e-11)
+
+
+def test_drawn_kernels_have_the_law_of_networks():
+    """Deviations of 300 drawn kernels and of 300 networks: one distribution, as Kolmogorov and Smirnov judge it."""
+    points = torch.cat([curve.uniform(3).points for curve in coaxial_circles(0.4)])
+    formula = relu_ntk(points, depth=3)
+    source, drawn, explicit = generator(5), [], []
+    for seed in range(300):
+        kernel = kernel_draws.drawn_kernel(points, depth=3, width=20, source=source)
+        drawn.append(float((kernel - formula).abs().amax()))
+        model = relu_network(3, width=20, depth=3, seed=seed)
+        model[-1].requires_grad_(False)
+        explicit.append(float((empirical_ntk(model, points).values / 10 - formula).abs().amax()))
+    assert ks_2samp(drawn, explicit).pvalue > 0.01
+
+
+def test_deviations_by_loops():
     row = deviations(Networks(2, 24, 2, 3))
     points = torch.cat([curve.uniform(3).points for curve in coaxial_circles(0.4)])
     found = []
     for draw in range(2):
-        model = relu_network(3, width=24, depth=2, seed=100_003 * 2 + 1_009 * 24 + draw)
-        hidden = [layer.weight for layer in model[:-1:2]]
-        rows = [torch.cat([g.reshape(-1) for g in torch.autograd.grad(model(x[None]).sum(), hidden)]) for x in points]
-        kernel = torch.stack(rows) @ torch.stack(rows).T / 12
+        source = generator(100_003 * 2 + 1_009 * 24 + draw)
+        kernel = kernel_draws.drawn_kernel(points, depth=2, width=24, source=source)
         apart = [
             [float(kernel[i, j]) - naive_kernel(math.acos(min(1.0, float(points[i] @ points[j]))), 2) for j in range(6)]
             for i in range(6)
         ]
         found.append(max(abs(value) for line in apart for value in line) / 2)
-    # Networks are drawn in float32 there.
-    assert math.isclose(row["deviation"], math.sqrt(found[0] * found[1]), rel_tol=1e-4)
-    assert math.isclose(row["least"], min(found), rel_tol=1e-4)
+    # The naive form keeps half of the digits.
+    assert math.isclose(row["deviation"], math.sqrt(found[0] * found[1]), rel_tol=1e-6)
+    assert math.isclose(row["least"], min(found), rel_tol=1e-6)
 
 
 def test_exponents_of_an_exact_law():

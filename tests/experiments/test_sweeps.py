@@ -36,9 +36,9 @@ def squared(item):
     return {"square": number**2, "none": None}, [(number, 0.1 * number), (math.inf, "text")]
 
 
-def of_tensors(item):
+def of_sizes(item):
     CALLS.append(item)
-    return torch.full((2,), float(item))
+    return torch.zeros(2)
 
 
 def unlucky(item):
@@ -80,10 +80,18 @@ def test_items_that_differ_in_anything_are_different(tmp_path):
     assert len(list(tmp_path.iterdir())) == 5
 
 
-@pytest.mark.parametrize("items", [[1, 2], [torch.ones(1), torch.zeros(1)]])
+def test_items_that_hold_tensors_are_told_apart_by_their_values(tmp_path):
+    states = [{"w": torch.tensor(1.5)}, {"w": torch.tensor([1.5])}, {"w": torch.zeros(0)}, {"w": torch.zeros(0, 2)}]
+    states += [{"w": torch.ones(2, 3).T[0]}, {"w": torch.tensor([1, 2])}, {"v": torch.tensor([1, 2])}]
+    for _ in range(2):
+        Sweep(kept=tmp_path)(squared, [(2, state) for state in states])
+    assert len(CALLS) == len(states)
+
+
+@pytest.mark.parametrize("items", [[1, 2], [{1}, {2}]])
 def test_what_is_not_plain_is_computed_again(tmp_path, items):
     for _ in range(2):
-        assert len(Sweep(kept=tmp_path)(of_tensors, items)) == 2
+        assert len(Sweep(kept=tmp_path)(of_sizes, items)) == 2
     assert len(CALLS) == 4
     assert not list(tmp_path.iterdir())
 

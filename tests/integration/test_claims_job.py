@@ -182,7 +182,7 @@ def test_what_cannot_be_one_ledger_is_refused_before_anything_runs(house, tmp_pa
     with pytest.raises(InputError, match="a directory for the ledger"):
         check(["N1"], place=Place())
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"a place to write the ledger; got .*Not a directory"):
+    with pytest.raises(InputError, match=r"a place to write .*file.claims; got Not a directory"):
         check(["N1"], place=Place(tmp_path / "file"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="one process, which starts others itself"):

@@ -62,6 +62,21 @@ def test_given_pairs_are_predicted_with_intervals(here):
     assert (found["predicted"] <= found["high"]).all()
 
 
+def test_names_of_ratings_and_pairs_are_compared_as_text(here):
+    """Names that begin with zeros, and numbers in one table that are text in the other."""
+    matrix, rows, columns = here
+    names = {"user": [f"{row:03}" for row in rows], "item": [f"{column:03}" for column in columns]}
+    pd.DataFrame(names | {"rating": matrix[rows, columns]}).to_csv("ratings.csv", index=False)
+    pd.DataFrame({"user": ["007", "021"], "item": ["003", "000"]}).to_csv("pairs.csv", index=False)
+    main(["complete", "ratings.csv", "--out", "run", "--folds", "0", "--pairs", "pairs.csv", "--quiet"])
+    found = pd.read_csv("run/predictions.csv", dtype=str)
+    assert found["row"].tolist() == ["007", "021"]
+    assert np.allclose(found["predicted"].astype(float), matrix[[7, 21], [3, 0]], atol=1e-4)
+    pd.DataFrame({"user": ["u07", "u21"], "item": ["3", "0"]}).to_parquet("pairs.parquet", index=False)
+    main(["complete", "ratings.parquet", "--out", "again", "--folds", "0", "--pairs", "pairs.parquet", "--quiet"])
+    assert pd.read_csv("again/predictions.csv")["column"].tolist() == [3, 0]
+
+
 def test_input_that_does_not_fit_is_refused(here, capsys):
     run = ["complete", "ratings.csv", "--out", "run", "--quiet"]
     assert "0 or at least 2 folds" in refused(capsys, *run, "--folds", "1")
@@ -69,7 +84,13 @@ def test_input_that_does_not_fit_is_refused(here, capsys):
     assert "a readable table" in refused(capsys, "complete", "none.csv", "--out", "run")
     assert "smaller dimension" in refused(capsys, *run, "--rank", "41")
     pd.DataFrame({"user": ["u99"], "item": [1]}).to_csv("pairs.csv", index=False)
+    run[3] = "unwritten"
     assert "rows that the ratings have" in refused(capsys, *run, "--pairs", "pairs.csv")
+    assert "a coverage in [0, 1)" in refused(capsys, *run, "--pairs", "pairs.csv", "--coverage", "1.5")
+    assert "pairs to give intervals for" in refused(capsys, *run, "--coverage", "0.9")
+    assert "top is an integer of at least 1" in refused(capsys, *run, "--top", "0")
+    # All of that before anything is fitted or written.
+    assert not Path("unwritten").exists()
     text = Path("ratings.csv").read_text()
     Path("ratings.csv").write_text(text + text.splitlines()[1] + "\n")
     assert "more than once" in refused(capsys, *run)

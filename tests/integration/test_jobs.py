@@ -18,6 +18,7 @@ from tightframe.jobs.options import MeasureOptions, TrainOptions
 from tightframe.jobs.train import train
 from tightframe.nn.networks import build
 from tightframe.runs.record import Record
+from tightframe.runs.series import rows_of
 from tightframe.runs.store import RunDirectory
 from tightframe.training.checkpoint import load as load_checkpoint
 from tightframe.training.checkpoint import load_into
@@ -222,3 +223,35 @@ def test_training_and_measuring_a_folder_of_images(tmp_path, capsys):
     assert set(train_split["layers"]) == {"features"}
     assert test_split["split"] == "test"
     assert "--size 7 for 6" in refused(capsys, "measure", "--checkpoint", tmp_path / "run", "--size", "7")
+
+
+def test_labels_of_ones_own_data_are_judged_by_a_loss_that_looks_for_wrong_ones(tmp_path):
+    """Without --noise nobody knows the right labels: the run says what it believes, and lists it."""
+    options = replace(SMALL, data="digits", limit=100, epochs=2, observations=2, layers="classifier")
+    record = train(replace(options, out=tmp_path / "sop", loss="sop:rate=1000,init=0.5"))
+    believed = record.tables["labels"]["believed wrong"]
+    assert record.tables["labels"]["precision"] == [None]
+    assert believed[0] > 0
+    assert record.answer.endswith(f"{believed[0]} of 100 labels are believed wrong.")
+    assert len((tmp_path / "sop" / "labels.csv").read_text().splitlines()) == believed[0] + 1
+    assert record.tables["most suspicious labels, train"]["rank"][:2] == [1, 2]
+    plain = train(replace(options, out=tmp_path / "ce"))
+    assert "labels" not in plain.tables
+    assert not (tmp_path / "ce" / "labels.csv").exists()
+
+
+@pytest.mark.parametrize(("precision", "factor"), [("64-true", 1.001), ("bf16-true", 2.0)])
+def test_a_model_of_another_precision_is_measured_in_it(tmp_path, precision, factor):
+    """Fabric converts the model; the images of the data set are single."""
+    options = replace(SMALL, data="digits", limit=100, epochs=1, observations=2, layers="classifier", model="mlp")
+    record = train(replace(options, out=tmp_path / "run", precision=precision, noise="symmetric:0.2"))
+    single = train(replace(options, out=tmp_path / "single", noise="symmetric:0.2"))
+    nc1, same = (
+        {(row["epoch"], row["split"]): row["value"] for row in rows_of(r.series) if row["metric"] == "NC1"}
+        for r in (record, single)
+    )
+    assert set(nc1) == {(epoch, split) for epoch in (0, 1) for split in ("train", "test", "train, clean labels")}
+    # Doubles differ by the rounding of single precision; bfloat16 by 2^-8 in every feature, which the inverse of a
+    # between-class scatter of nine directions enlarges.
+    assert all(1 / factor < value / same[key] < factor for key, value in nc1.items())
+    assert 0 <= record.tables["labels"]["noise AUC"][0] <= 1

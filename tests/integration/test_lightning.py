@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tightframe.collapse.monitor import measure
 from tightframe.core.errors import InputError
+from tightframe.data.labelled.indexed import IndexedDataset
 from tightframe.integrations.lightning import CollapseCallback
 from tightframe.integrations.watch import sweep
 
@@ -237,6 +238,18 @@ def main(directory: Path) -> None:
         "interval": callbacks[0].last.last.measurements["NC1"].interval,
     }
     torch.save(result, directory / f"{engine.global_rank}.pt")
+
+
+@pytest.mark.parametrize("layout", ["triple", "target", "mapping"])
+def test_positions_beside_the_labels_are_left_out(layout):
+    """The loaders that SOPLoss trains on can be measured as they are."""
+    plain = data(50, 1)
+    rows = [{"x": x, "labels": int(y)} for x, y in plain] if layout == "mapping" else plain
+    loader = DataLoader(IndexedDataset(rows, layout=layout), batch_size=16, shuffle=True)
+    for batch, (x, y) in zip(sweep(loader), DataLoader(plain, batch_size=16), strict=True):
+        inputs, labels = (batch["x"], batch["labels"]) if layout == "mapping" else batch
+        assert torch.equal(inputs, x)
+        assert torch.equal(labels, y)
 
 
 def test_two_processes_have_the_values_of_the_whole(tmp_path):

@@ -108,6 +108,8 @@ def test_a_checkpoint_of_transformers_is_shown_images_as_it_knows_them(here):
     assert (found["hf:vit"].features, found["hf:resnet"].features) == (8, 6)
     with pytest.raises(InputError, match="--hub-size"):
         score(ScoreOptions(models=("hf:resnet",), **options))
+    with pytest.raises(InputError, match="Name it hf:vit"):
+        score(ScoreOptions(models=("vit",), **options))
 
     read = backbone("hf:vit")
     data = load("digits", limit=60)

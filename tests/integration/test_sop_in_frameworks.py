@@ -16,6 +16,7 @@ from tightframe.core.rng import generator
 from tightframe.data.labelled.digits import digits
 from tightframe.data.labelled.indexed import IndexedDataset
 from tightframe.data.labelled.noise import flipped
+from tightframe.nn.losses.robust import EarlyLearningLoss
 from tightframe.nn.sop.sop import SOPLoss
 
 SAMPLES, EPOCHS = 600, 12
@@ -237,6 +238,13 @@ def trained(rank: int, world: int, **options) -> SOPLoss:
     return loss
 
 
+def regularised(rank: int, world: int) -> EarlyLearningLoss:
+    loss = EarlyLearningLoss(60, 6)
+    for logits, labels, index in steps(rank, world):
+        loss(logits, labels, index=index)
+    return loss
+
+
 CASES = {
     "dense": {"storage": "dense"},
     "sparse": {"storage": "sparse", "slots": 5},
@@ -260,16 +268,16 @@ def ranks(tmp_path_factory):
     return [torch.load(directory / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, "ELR"])
 def test_all_processes_hold_the_same_rows(ranks, case):
     first, second = (states[case] for states in ranks)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("case", ["dense", "sparse"])
+@pytest.mark.parametrize("case", ["dense", "sparse", "ELR"])
 def test_two_processes_make_the_rows_of_one(ranks, case):
-    alone = trained(0, 1, **CASES[case]).state_dict()
+    alone = (regularised(0, 1) if case == "ELR" else trained(0, 1, **CASES[case])).state_dict()
     for name, value in alone.items():
         # Sums over the classes of a batch of another size may be taken in another order.
         torch.testing.assert_close(ranks[0][case][name], value, rtol=1e-5, atol=0)
@@ -279,6 +287,7 @@ def main(directory: Path) -> None:
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
     states = {case: trained(rank, 2, **options).state_dict() for case, options in CASES.items()}
+    states["ELR"] = regularised(rank, 2).state_dict()
     torch.save(states, directory / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -61,7 +61,8 @@ def alone(tmp_path_factory):
     return folder, json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+# With two processes every other test of this file begins, and test_distributed_measure compares their values.
+@pytest.mark.parametrize("processes", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_several_processes_measure_what_one_measures(alone, processes):
     folder, expected = alone
     out = folder / f"of {processes}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+
+from tightframe.core.errors import MissingDependencyError
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -95,3 +99,47 @@ def test_the_citation_names_the_version_and_the_licence_of_the_project():
     assert said["license"] == PROJECT["license"]
     assert said["title"] == PROJECT["name"]
     assert f"- name: {PROJECT['authors'][0]['name']}" in text
+
+
+def extras_in_errors() -> dict[str, set[str]]:
+    """By extra, the packages whose absence an error of the library answers with it."""
+    named: dict[str, set[str]] = {}
+    for path in (SOURCE / "tightframe").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "missing_package":
+                said, extra = ast.unparse(node.args[0]), ast.literal_eval(node.args[1])
+                named.setdefault(extra, set()).update(re.findall(r"`([\w{}]+)`", said))
+    return named
+
+
+def test_an_error_about_a_package_names_an_extra_that_installs_it():
+    extras = {
+        extra: {re.match(r"[\w-]+", line).group() for line in lines}
+        for extra, lines in PROJECT["optional-dependencies"].items()
+    }
+    found = extras_in_errors()
+    # The other extras are for comparisons, which are left out without their packages, and for those who work on this.
+    assert set(found) == set(extras) - {"labels", "images", "docs", "dev"}
+    # The packages of ONNX are imported, and named, in a loop.
+    assert found.pop("export") == {"{name}"}
+    for extra, packages in found.items():
+        assert packages <= extras[extra]
+
+
+def test_every_extra_is_explained_where_one_starts():
+    page = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in page.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in row) == sorted(PROJECT["optional-dependencies"])
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "module"),
+    [("peft", "hf", "integrations.peft"), ("transformers", "hf", "integrations.transformers")],
+)
+def test_a_module_without_its_package_says_what_installs_it(package, extra, module, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"tightframe.{module}", raising=False)
+    with pytest.raises(MissingDependencyError, match=rf"`{package}`.*pip install 'tightframe\[{extra}\]'"):
+        importlib.import_module(f"tightframe.{module}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_type_hints
 
@@ -17,6 +18,7 @@ from tightframe.cli.config import with_config
 from tightframe.cli.main import main
 from tightframe.cli.options import COMMANDS, CompareOptions, ReportOptions, RunOptions
 from tightframe.core.errors import InputError
+from tightframe.experiments.catalog import ENTRIES
 from tightframe.jobs.options import CertifyOptions, MeasureOptions, TrainOptions
 
 
@@ -88,6 +90,20 @@ def test_list_shows_experiments_data_and_networks(capsys):
         assert word in out
 
 
+def test_the_list_is_aligned(capsys):
+    main(["list"])
+    head = capsys.readouterr().out.partition("\n\n")[0].splitlines()[1:]
+    assert len(head) == 2 * len(ENTRIES)
+    shown = {line.index(entry.question) for line, entry in zip(head[::2], ENTRIES, strict=True)}
+    assert shown == {line.index("claims: ") for line in head[1::2]}
+    assert len(shown) == 1
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    main(["--version"])
+    assert capsys.readouterr() == (f"tightframe {version('tightframe')}\n", "")
+
+
 REFUSED = {
     "no command": ([], "Expected one of"),
     "an unknown command": (["fly"], "Unrecognized options: fly"),
@@ -95,9 +111,10 @@ REFUSED = {
     "an unknown option": (["train", "--out", "x", "--speed", "9"], "--speed"),
     "text for a number": (["train", "--out", "x", "--lr", "fast"], "'fast'"),
     "another choice": (["train", "--out", "x", "--optimizer", "rmsprop"], "rmsprop"),
-    "one run to compare": (["compare", "a"], "PATH"),
+    "one run to compare": (["compare", "a"], "RUN Another one."),
     "no experiment": (["run", "--out", "x"], "at least one experiment; got none. Name some of optimizers"),
     "an unknown experiment": (["run", "N99", "--out", "x"], "got 'N99'. Use one of optimizers, weight-decay"),
+    "a misspelt experiment": (["run", "ufm-bais", "--out", "x"], "got 'ufm-bais'. Perhaps you mean ufm-bias"),
     "an unknown preset": (["run", "N4", "--out", "x", "--preset", "tiny"], "got 'tiny'. Use one of smoke, quick"),
     "no runs to report": (["report"], "at least one run; got none"),
     "a run that is not there": (["report", "x"], "a run at x; got neither"),

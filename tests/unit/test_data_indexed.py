@@ -124,3 +124,5 @@ def test_bad_input():
         IndexedDataset(pairs(), layout="mapping")[0]
     with pytest.raises(InputError, match="one class index per sample"):
         IndexedDataset(TensorDataset(torch.zeros(2, 1), torch.eye(2)), layout="target")[0]
+    with pytest.raises(InputError, match=r"one class index per sample; got .cat.\. Number"):
+        IndexedDataset([(torch.zeros(1), "cat")], layout="target")[0]

@@ -46,6 +46,23 @@ def test_columns_are_found_by_name(tmp_path):
     assert columns.tolist() == [0, 1, 0]
 
 
+def test_names_stay_as_they_are_written(tmp_path):
+    """Text that looks like a number or like a missing value may be a name, and predictions are to be joined by it."""
+    path = tmp_path / "ratings.csv"
+    path.write_text("user,item,rating\n0010,NA,1\n0009,nan,2\n9,x,3\n")
+    found = read_triples(path)
+    assert found.row_names.tolist() == ["0009", "0010", "9"]
+    assert found.rows.tolist() == [1, 0, 2]
+    assert found.column_names.tolist() == ["NA", "nan", "x"]
+    path.write_text("user, item, rating\n10, 2.5, 1\n9, 1.0, 2\n")
+    found = read_triples(path, value="rating")
+    assert found.row_names.tolist() == [9, 10]
+    assert found.column_names.tolist() == [1.0, 2.5]
+    # A column without a name is taken where there is no doubt, and numbers may be names of columns asked for.
+    path.write_text(",item,2019\nann,x,1\n")
+    assert read_triples(path, value="2019").row_names.tolist() == ["ann"]
+
+
 def test_what_is_written_is_read_back_to_the_last_digit(tmp_path):
     values = np.random.default_rng(0).normal(size=20)
     for name in ("a.csv", "a.parquet"):
@@ -64,6 +81,11 @@ def test_what_is_written_is_read_back_to_the_last_digit(tmp_path):
         ("a.csv", "", "a readable table"),
         ("a.parquet", "no parquet", "a readable table"),
         ("a.xlsx", "", "a .csv, .tsv or .parquet"),
+        ("a.csv", "ann,x,3.5\nbob,y,1\n", "a first line of names"),
+        ("a.csv", ",user,item,rating\n0,ann,x,3.5\n", "a name for the first column"),
+        ("a.csv", "user,item,rating\nann,x,3,5\nbob,y,4,5\n", "more values than names"),
+        ("a.csv", "user,item,rating\nann,x,\nbob,y,1\n", "1 other values, the first '' in entry 1. Remove"),
+        ("a.csv", "user,item,rating\nann,x,a\nbob,y,b\n", "2 other values.*Name the column"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, name, text, message):

@@ -208,12 +208,25 @@ def test_rows_and_columns_without_entries_fall_back_and_say_so():
 
 
 def test_kinds_and_precision_follow_what_comes_in():
+    """The default tolerance is beyond single precision: it stands for what that precision can reach."""
     matrix, mask = low_rank(30, 30, 2, 0.6)
-    model = DeepMatrixCompletion(tolerance=1e-5).fit(masked(matrix, mask).float())
+    model = DeepMatrixCompletion().fit(masked(matrix, mask).float())
+    assert model.method_ == "exact rank"
+    assert model.trace_["residual"][-1] <= 16 * torch.finfo(torch.float32).eps
     assert model.left_.dtype == torch.float32
     assert isinstance(model.predict(torch.tensor([0]), torch.tensor([1])), torch.Tensor)
     assert isinstance(model.predict([0], [1]), np.ndarray)
-    assert unseen_error(model, matrix, mask) < 1e-3
+    assert unseen_error(model, matrix, mask) < 1e-5
+
+
+def test_sweeps_that_end_early_leave_the_rank_at_the_gap_and_ask_no_held_out_entries():
+    matrix, mask = low_rank(60, 50, 3, 0.4)
+    short, long = (DeepMatrixCompletion(max_sweeps=sweeps).fit(masked(matrix, mask)) for sweeps in (3, 500))
+    assert (short.method_, short.rank_, short.held_out_) == ("rank at the gap", 3, {})
+    assert short.solution_.status.outcome == "budget spent"
+    assert "raise max_sweeps" in str(short.solution_.status)
+    assert long.method_ == "exact rank"
+    assert unseen_error(long, matrix, mask) < unseen_error(short, matrix, mask) < 0.05
 
 
 def test_conventions_of_estimators():
@@ -260,6 +273,8 @@ def test_a_step_beyond_stability_warns_with_the_bound():
         ({"validation": 1.0}, "share"),
         ({"gamma": -1.0}, "gamma"),
         ({"max_sweeps": 0}, "max_sweeps"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"max_steps": 2.5}, "max_steps"),
     ],
 )
 def test_bad_parameters_are_refused(parameters, text):

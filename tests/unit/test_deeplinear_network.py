@@ -78,6 +78,7 @@ def test_weights_are_copied():
     ("arguments", "words"),
     [
         (([5],), "two widths"),
+        ((5,), "two widths"),
         (([5, 0],), "at least 1"),
         (([5, 2.0],), "integer"),
     ],

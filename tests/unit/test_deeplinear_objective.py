@@ -95,6 +95,8 @@ def test_what_counts_as_an_objective():
         lambda: Factorization(torch.ones(2, 2, dtype=torch.int64)),
         lambda: Factorization(torch.tensor([[float("inf")]])),
         lambda: Factorization(torch.ones(0, 2)),
+        lambda: Factorization(torch.ones(2, 2).half()),
+        lambda: LeastSquares(torch.ones(2, 2).bfloat16(), torch.ones(2, 2).bfloat16()),
         lambda: Completion(drawn(2, 2), torch.ones(2, 2)),
         lambda: Completion(drawn(2, 2), torch.ones(2, 3, dtype=torch.bool)),
         lambda: Completion(drawn(2, 2), torch.zeros(2, 2, dtype=torch.bool)),

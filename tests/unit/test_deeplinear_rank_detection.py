@@ -118,11 +118,11 @@ def test_a_fit_with_more_freedom_than_entries_is_not_called_exact():
     """Rank 10 fits any 240 entries of 20 x 40; those put aside tell."""
     found = noise(20, 40, 0.3)
     start = [balanced(*leading_components(found, 10), 10)]
-    blind, exact = recipe._exact(found, found, None, Recipe(), start)
-    assert exact
+    blind, method = recipe._by_gap(found, found, None, Recipe(), start)
+    assert method == "exact rank"
     assert blind.trace["residual"][-1] <= 1e-8
-    seen, exact = recipe._exact(found, *part_for_check(found, seed=0), Recipe(), start)
-    assert not exact
+    seen, method = recipe._by_gap(found, *part_for_check(found, seed=0), Recipe(), start)
+    assert not method
     assert seen.trace["residual"][-1] <= 1e-8
 
 
@@ -142,11 +142,11 @@ def test_hopeless_ranks_are_left_early():
     """Full-rank noise: no more than forty sweeps of the five hundred that were allowed."""
     found = noise(60, 60, 0.7)
     start = [balanced(*leading_components(found, 10), 10)]
-    fit, exact = recipe._exact(found, *part_for_check(found, seed=0), Recipe(), start)
-    assert not exact
+    fit, method = recipe._by_gap(found, *part_for_check(found, seed=0), Recipe(), start)
+    assert not method
     assert fit.trace["step"][-1] <= 40
     # Without a check it is the result, and goes on until it has settled.
-    settled, exact = recipe._exact(found, found, None, Recipe(), start)
-    assert not exact
+    settled, method = recipe._by_gap(found, found, None, Recipe(), start)
+    assert method == "rank at the gap"
     assert settled.trace["step"][-1] > fit.trace["step"][-1]
     assert "settled" in settled.status.message

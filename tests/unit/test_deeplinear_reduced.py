@@ -163,6 +163,15 @@ def test_divergence_is_a_status(depth):
     assert found.end_to_end(found.trace["step"][-1]).shape == (10, 10)
 
 
+def test_momentum_is_counted_once_in_the_bound():
+    """The message says 2 / ||Hessian||, here 2 / (3 sigma^(4/3) + lambda), and what momentum makes of that."""
+    U, S, V = thin(10, 10, [8.0])
+    options = {"step": 5.0, "steps": 200, "weight_decay": 0.5}
+    for momentum in (0.0, 0.9):
+        message = descend_reduced(haar_frames(U, S, V, depth=3, scale=3.0), **options, momentum=momentum).status.message
+        assert f"2/||Hessian|| = {2 / 48.5:.3g} (1 + momentum times that)" in message
+
+
 def test_only_recorded_steps_and_layers_that_exist():
     U, S, V = thin(10, 10, [1.0])
     found = descend_reduced(haar_frames(U, S, V, depth=3, scale=0.3), step=0.1, steps=20, every=10)

@@ -38,6 +38,17 @@ def test_train_and_test_folders(tmp_path):
     assert (data.mean, data.std) == ((0.5,), (0.5,))
 
 
+def test_the_path_alone_names_a_folder_unless_a_data_set_has_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "digits"):
+        fill(tmp_path / name, count=10)
+    for spec in ("photos", "./photos", str(tmp_path / "photos")):
+        data = load(spec, limit=4, size=5)
+        assert (data.name, data.shape, data.classes, len(data.train)) == ("photos", (1, 5, 5), ("ant", "bee"), 4)
+    assert load("digits").shape == (1, 8, 8)
+    assert load("./digits").shape == (1, 4, 6)
+
+
 def test_val_serves_as_test(tmp_path):
     fill(tmp_path / "train")
     fill(tmp_path / "val", count=1)

@@ -11,6 +11,7 @@ import torch
 
 from tightframe.core import checks, errors
 from tightframe.core.linalg import ThinBetween, add_gram, complement, directions_and_lengths, gram, mirrored, unit_rows
+from tightframe.core.rng import generator
 
 KINDS = [
     errors.InputError,
@@ -112,6 +113,19 @@ def test_errors_are_caught_as_their_builtin_kin():
 def test_a_count_is_a_positive_integer(value):
     with pytest.raises(errors.InputError, match="size is an integer of at least 1"):
         checks.check_count(value, "size")
+
+
+def test_integers_of_numpy_count_and_seed():
+    count = checks.check_count(np.int64(3), "size")
+    assert (count, type(count)) == (3, int)
+    drawn = torch.rand(2, generator=generator(np.uint8(5)))
+    assert torch.equal(drawn, torch.rand(2, generator=generator(5)))
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, "7", True])
+def test_a_seed_is_an_integer(seed):
+    with pytest.raises(errors.InputError, match="an integer seed"):
+        generator(seed)
 
 
 def test_a_classifier_comes_back_in_float64_with_a_bias():

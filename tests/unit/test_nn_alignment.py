@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 
 import pytest
@@ -196,6 +197,17 @@ def test_ranks_together_do_what_one_process_does(monkeypatch):
     for head in heads:
         torch.testing.assert_close(head.means, alone.means, atol=1e-6, rtol=0)
         torch.testing.assert_close(head.frame, alone.frame, atol=1e-5, rtol=0)
+
+
+def test_features_that_are_no_numbers_leave_the_means_as_they_were():
+    head = AlignedETFHead(4, 3)
+    head(torch.eye(4)[:3])
+    head.update(torch.arange(3))
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    head(torch.eye(4)[:3] * torch.tensor([1.0, math.nan, 1.0])[:, None])
+    with pytest.raises(InputError, match="finite"):
+        head.update(torch.arange(3))
+    assert all(torch.equal(before[name], value) for name, value in head.state_dict().items())
 
 
 def test_options_and_copies():

@@ -201,6 +201,37 @@ def test_timm_is_asked_for_the_network_with_its_weights(monkeypatch):
         backbone("timm:nothing")
 
 
+class TwoHeads(nn.Module):
+    """A distilled network of timm: the mean of two heads, and a way to take them off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(12, 7))
+        self.head, self.head_dist = nn.Linear(7, 6), nn.Linear(7, 6)
+
+    def reset_classifier(self, classes: int) -> None:
+        assert classes == 0
+        self.head = self.head_dist = nn.Identity()
+
+    def forward(self, x):
+        h = self.trunk(x)
+        return (self.head(h) + self.head_dist(h)) / 2
+
+
+def test_of_several_heads_the_features_are_taken_and_not_their_logits(monkeypatch):
+    stub = Stub()
+    stub.data = types.SimpleNamespace(
+        resolve_model_data_config=lambda _: {"input_size": (3, 2, 2), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    )
+    network = TwoHeads()
+    stub.create_model = lambda name, **options: network
+    monkeypatch.setitem(sys.modules, "timm", stub)
+    found = backbone("timm:distilled", classes=4)
+    assert (found.features, found.classes, found.classifier) == (7, 4, "classifier")
+    x = images(2, 3, 2, 2)
+    torch.testing.assert_close(found.embed(x), network.trunk(x))
+
+
 @pytest.mark.parametrize(("package", "spec", "extra"), [("timm", "timm:x", "vision"), ("transformers", "hf:x", "hf")])
 def test_missing_packages(monkeypatch, package, spec, extra):
     monkeypatch.setitem(sys.modules, package, None)

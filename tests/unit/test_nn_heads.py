@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,6 +63,19 @@ def test_a_learned_scale_stays_positive():
         step.step()
     assert 0 < float(head.log_scale.detach().exp()) < 0.1
     assert "learned" in repr(head)
+
+
+def test_initialisers_that_write_into_the_weight_do_not_reach_the_frame():
+    """A checkpoint holds the seed: a frame that was written over would come back as another one."""
+    for head in (
+        SimplexETFHead(5, 4),
+        SimplexETFHead(5, 4, scale=np.float32(2)),
+        SimplexETFHead(5, 4, learn_scale=True),
+    ):
+        before = head.frame.clone()
+        with torch.no_grad():
+            nn.init.normal_(head.weight)
+        assert torch.equal(head.frame, before)
 
 
 def test_seeds_and_the_global_state():

@@ -119,15 +119,33 @@ def test_training_in_half_precision_computes_in_float32():
     assert MCR2Loss(dtype=torch.float64)(features.float(), labels).dtype == torch.float64
 
 
+def test_a_silenced_sample_adds_to_no_rate_and_moves_nothing():
+    """By the formula: a row of zeros leaves Z^T Z as it is, and counts in n and n_j alone."""
+    features, labels = batch(12, 5, 3)
+    features = features.clone()
+    features[2] = 0
+    z = features.requires_grad_()
+    value = MCR2Loss(eps2=0.5)(z, labels)
+    value.backward()
+    unit = z.detach() / z.detach().norm(dim=1, keepdim=True).clamp(min=1e-300)
+
+    def rate(rows):
+        return torch.logdet(torch.eye(5, dtype=torch.float64) + 5 / (0.5 * len(rows)) * rows.T @ rows)
+
+    classes = sum(int((labels == j).sum()) * rate(unit[labels == j]) for j in range(3)) / 24
+    assert float(value.detach()) == pytest.approx(float(classes - rate(unit) / 2), abs=1e-12)
+    assert torch.equal(z.grad[2], torch.zeros(5, dtype=torch.float64))
+    assert bool((z.grad[3] != 0).any())
+    assert bool(torch.isfinite(z.grad).all())
+
+
 def test_bad_input():
     features, labels = batch(6, 4, 3)
     loss = MCR2Loss()
-    flat = features.clone()
-    flat[2] = 0
     bad = features.clone()
     bad[1, 1] = math.nan
     cases = [
-        (flat, labels, "no row of length zero"),
+        (torch.zeros_like(features), labels, "6 of them with features of zeros"),
         (bad, labels, "1 rows with NaN"),
         (features, torch.zeros_like(labels), "at least two classes"),
         (features, torch.eye(3, dtype=torch.float64)[torch.zeros_like(labels)], "at least two classes"),

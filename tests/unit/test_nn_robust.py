@@ -186,9 +186,10 @@ def test_elr_bad_batches_are_named_and_change_nothing():
         ((logits, torch.stack([labels, index], 1), index), "the index once"),
         ((logits, labels.double(), index), "integer tensor"),
         ((poisoned.requires_grad_(), labels, index), "logits without NaN"),
-        ((logits[:, :2], labels, index), "logits .B, 4"),
-        ((logits.detach().long(), labels, index), "floating-point logits"),
+        ((logits[:, :2], labels, index), r"logits of shape \(B, 4\)"),
+        ((logits.detach().long(), labels, index), "floating point"),
         ((None, labels, index), "NoneType"),
+        ((logits[:0], labels[:0], index[:0]), "at least one sample"),
     ]
     for (z, y, i), message in cases:
         with pytest.raises(InputError, match=message):

@@ -14,8 +14,9 @@ from tightframe.core.rng import generator
 from tightframe.data.labelled.augment import augment
 from tightframe.data.labelled.digits import digits
 from tightframe.data.labelled.noise import flipped
+from tightframe.nn.losses.robust import EarlyLearningLoss
 from tightframe.nn.networks import MLP
-from tightframe.nn.sop import sample_register, sop
+from tightframe.nn.sop import sample_register, sop_objective
 from tightframe.nn.sop.sop import SOPLoss, activation_epochs
 
 N, K, B = 40, 5, 8
@@ -276,11 +277,12 @@ NAN = torch.full((B, K), torch.nan)
         ({"index": torch.arange(B) / 2}, "an integer index"),
         ({"target": torch.full((B,), K)}, r"labels that lie in \[0, 5\); got 8 that do not"),
         ({"target": -torch.ones(B, dtype=torch.long)}, r"labels that lie in \[0, 5\)"),
-        ({"target": torch.eye(K)[torch.zeros(B).long()]}, "integer tensor of class indices"),
+        ({"target": torch.eye(K)[torch.zeros(B).long()]}, r"integer tensor of class indices.*argmax\(dim=1\)"),
         ({"target": torch.zeros(B, 3, dtype=torch.long)}, r"\(8, 2\) with the columns \(label, index\)"),
         ({"target": torch.zeros(B, 2, dtype=torch.long)}, "the index once"),
         ({"target": [0] * B}, "integer tensor of class indices"),
         ({"logits": NAN}, "without NaN"),
+        ({"logits": NAN[:0], "target": torch.zeros(0).long(), "index": torch.zeros(0).long()}, "at least one sample"),
         ({"logits": torch.zeros(B, K + 1)}, r"logits of shape \(B, 5\)"),
         ({"logits": torch.zeros(B, K, dtype=torch.long)}, "floating point"),
         ({"logits": torch.zeros(B, K, device="meta")}, "on one device"),
@@ -295,6 +297,28 @@ def test_a_bad_batch_is_refused_and_changes_nothing(change, message):
     with pytest.raises(InputError, match=message):
         loss(**call)
     assert_same_state(before, state(loss))
+
+
+@pytest.mark.parametrize("make", [SOPLoss, EarlyLearningLoss])
+def test_evaluation_refuses_what_training_refuses(make):
+    logits, labels, _ = batch()
+    loss = make(N, K).eval()
+    poisoned = logits.detach().clone()
+    poisoned[3, 2] = torch.nan
+    cases = [
+        ((poisoned, labels), "without NaN.*1 of 8 rows"),
+        ((logits, labels + K), r"lie in \[0, 5\)"),
+        ((logits[:0], labels[:0]), "at least one sample"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError, match=message):
+            loss(*call)
+
+
+def test_the_repr_names_what_was_chosen():
+    shown = repr(SOPLoss.plus(40, 5, rate=2.0, storage="sparse"))
+    for part in ("samples=40", "classes=5", "rate=2, rate_v=2", "balance=0.1, consistency=0.9", "storage='sparse'"):
+        assert part in shown
 
 
 def test_the_second_view_must_fit():
@@ -332,7 +356,7 @@ def test_bad_arguments(arguments):
 
 def test_on_an_accelerator_faults_are_raised_later(monkeypatch):
     """The device is the CPU here, told to behave as one that must not be waited for."""
-    for module in (sample_register, sop):
+    for module in (sample_register, sop_objective):
         monkeypatch.setattr(module, "looks_at_once", lambda device: False)
     logits, labels, index = batch()
     loss = SOPLoss(N, K, init=0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -147,8 +148,10 @@ def test_bad_input():
         certificate(curves, 0)
     with pytest.raises(InputError, match="vector"):
         certificate(curves, 3, zeta=torch.ones(3))
-    with pytest.raises(InputError, match="time"):
-        certificate(curves, 3).bound(0.0)
+    for time in (0.0, math.nan):
+        with pytest.raises(InputError, match="time"):
+            certificate(curves, 3).bound(time)
+    assert certificate(curves, 3).bound(math.inf) == certificate(curves, 3).residual
     for bad in ([curves[0], twice], [curves[0], curves[0]]):
         with pytest.raises(DegenerateError, match="differ"):
             certificate(bad, 3)
@@ -164,3 +167,34 @@ def test_bad_input():
 def twice_without_last(curve):
     order = torch.randperm(20, generator=generator(0))
     return SampledCurve(curve.points[:20][order], curve.weights[:20], False)
+
+
+@pytest.mark.parametrize("mass", [0.0, -1.0, math.nan])
+def test_weights_that_make_no_measure_are_refused(mass):
+    curves = pair(0.3, 20)
+    weights = curves[0].weights.clone()
+    weights[4] = mass
+    with pytest.raises(InputError, match="one weight above 0"):
+        certificate([SampledCurve(curves[0].points, weights, True), curves[1]], 3)
+
+
+def test_arrays_are_recommended_the_depth_of_tensors():
+    curves = pair(0.3, 60)
+    points = torch.cat([each.points for each in curves])
+    labels = torch.tensor([0, 1]).repeat_interleave(60)
+    found = recommend(points, labels, depths=[5, 15])
+    named = recommend(points.numpy(), np.array(["inner", "outer"])[labels.numpy()], depths=[5, 15])
+    assert named == found
+    with pytest.raises(InputError, match="Sample it"):
+        recommend(coaxial_circles(0.3))
+
+
+def test_the_amount_for_equal_points_is_said_and_is_enough():
+    curves = pair(0.3, 60)
+    twice = SampledCurve(torch.cat((curves[0].points, curves[0].points[:1])), torch.ones(61).double(), False)
+    with pytest.raises(DegenerateError, match="add 5e-13 to the diagonal"):
+        certificate([twice, curves[1]], 5)
+    points = torch.cat((twice.points, curves[1].points))
+    weighted = relu_ntk(points, depth=5) / len(points)
+    weighted.diagonal().add_(5e-13)
+    assert int(torch.linalg.cholesky_ex(weighted).info) == 0

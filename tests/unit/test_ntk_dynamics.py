@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -115,3 +116,64 @@ def test_bad_input(problem):
         gradient_descent(model, points, zeta, step=0.0, records=[1])
     with pytest.raises(DegenerateError, match="finite"):
         gradient_descent(model, points, zeta, step=1e9, records=[0, 30])
+
+
+def test_the_limit_of_infinite_time_keeps_what_the_kernel_does_not_see(problem):
+    points, zeta = problem
+    # Rank three of forty: what is left is the part orthogonal to the range.
+    kernel = points @ points.T
+    basis = torch.linalg.qr(points).Q
+    left = zeta - basis @ (basis.T @ zeta)
+    dynamics = LinearDynamics(kernel)
+    found = dynamics.errors(zeta, [0.0, math.inf])
+    torch.testing.assert_close(found, torch.stack((zeta, left)), rtol=1e-10, atol=1e-12)
+    norm = dynamics.norms(zeta, [math.inf])[0]
+    assert math.isclose(float(norm), float(left.square().mean().sqrt()), rel_tol=1e-10)
+    assert float(LinearDynamics(relu_ntk(points, depth=3)).errors(zeta, [math.inf]).abs().max()) == 0
+    nothing = LinearDynamics(torch.zeros(40, 40, dtype=torch.float64)).errors(zeta, [math.inf])[0]
+    torch.testing.assert_close(nothing, zeta, rtol=1e-14, atol=0)
+    with pytest.raises(InputError, match="finite numbers"):
+        lanczos_errors(kernel, zeta, [math.inf])
+    with pytest.raises(InputError, match="at least 0"):
+        dynamics.errors(zeta, [math.nan])
+
+
+def test_lanczos_takes_single_precision_and_names_bad_input(problem):
+    points, zeta = problem
+    kernel = relu_ntk(points.float(), depth=3) / 40
+    found = lanczos_errors(kernel, zeta.float(), [2.0])
+    exact = LinearDynamics(40 * kernel).errors(zeta.float(), [2.0])
+    assert found.dtype == torch.float64
+    # Rates of the two forms differ by the rounding of kernel times 40 in float32, 1e-7 of them.
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-6)
+    for bad, start, message in (
+        (kernel, zeta * math.nan, "finite vector"),
+        (kernel, zeta[:3], "vector \\(40,\\)"),
+        (kernel, zeta[:, None], "tensor \\(n,\\)"),
+        (kernel.numpy(), zeta, "from_numpy"),
+        (torch.triu(kernel), zeta, "symmetric"),
+    ):
+        with pytest.raises(InputError, match=message):
+            lanczos_errors(bad, start, [1.0])
+
+
+def test_tasks_of_gradient_descent_fit_together(problem):
+    points, zeta = problem
+    model = relu_network(3, width=4, depth=1)
+    for inputs, targets, message in (
+        (points, zeta[:, None], "targets are a tensor \\(40,\\)"),
+        (points, zeta[:3], "targets are a tensor"),
+        (points.float(), zeta, "precision of the weights"),
+        (points, zeta * math.nan, "finite points and targets"),
+    ):
+        with pytest.raises(InputError, match=message):
+            gradient_descent(model, inputs, targets, step=1e-3, records=[0, 1])
+    frozen = relu_network(3, width=4, depth=1).requires_grad_(False)
+    with pytest.raises(InputError, match="trainable"):
+        gradient_descent(frozen, points, zeta, step=1e-3, records=[0, 1])
+    for depth, width in ((2, 4), (1, 8)):
+        with pytest.raises(InputError, match="a network of depth"):
+            compare_with_kernel(model, points, zeta, depth=depth, width=width, step=1e-3, records=[0, 1])
+    steps = np.array([0, 2])
+    found = compare_with_kernel(model, points, zeta, depth=1, width=4, step=1e-3, records=steps)
+    assert found.measured.shape == (2,)

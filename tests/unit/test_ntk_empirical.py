@@ -142,3 +142,82 @@ def test_bad_input():
         empirical_ntk(model, points(2, 3), method="fast")
     with pytest.raises(InputError, match="outputs"):
         empirical_ntk(nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2))).double(), points(2, 3))
+
+
+def test_nothing_of_a_model_in_training_changes():
+    """Averages of batch normalisation stay, and one point is no batch to be normalised by."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 2)).double().train()
+    with torch.no_grad():
+        model[1].running_mean.uniform_(-1, 1)
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    X = points(4, 4)
+    found = empirical_ntk(model, X, trace="mean")
+    assert model.training
+    assert model[1].training
+    for name, each in model.state_dict().items():
+        assert torch.equal(each, before[name]), name
+    model.eval()
+    expected = by_loops(model, X, X).diagonal(dim1=2, dim2=3).mean(-1)
+    torch.testing.assert_close(found.values, expected, rtol=1e-10, atol=1e-12)
+
+
+class Reader(nn.Module):
+    """Tokens to logits through one block of attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 8)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, tokens):
+        return self.head(self.block(self.embedding(tokens)).mean(1))
+
+
+def test_transformers_of_tokens(recwarn):
+    torch.manual_seed(3)
+    model = Reader().double().eval()
+    tokens = torch.randint(0, 7, (3, 5))
+    found = empirical_ntk(model, tokens)
+    assert not [each for each in recwarn if "batching rule" in str(each.message)]
+    expected = by_loops(model, tokens, tokens).diagonal(dim1=2, dim2=3).sum(-1)
+    torch.testing.assert_close(found.values, expected, rtol=1e-9, atol=1e-12)
+    with pytest.raises(InputError, match="precision"):
+        empirical_ntk(nn.Linear(5, 2).double(), tokens)
+
+
+def test_outputs_that_are_no_tensor_are_named():
+    class Wrapped(nn.Linear):
+        def forward(self, x):
+            return {"logits": super().forward(x)}
+
+    with pytest.raises(InputError, match="dict"):
+        empirical_ntk(Wrapped(3, 2).double(), points(2, 3))
+
+
+def test_slopes_that_are_trained():
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(4, 3), nn.PReLU(), nn.Linear(3, 3), nn.PReLU(3), nn.Linear(3, 2)).double()
+    X = points(5, 4)
+    found = empirical_ntk(model, X, trace="none")
+    torch.testing.assert_close(found.values, by_loops(model, X, X), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["products", "jacobians"])
+def test_tiles_of_one_point_many_times(method):
+    """Rows that share their memory are still that many rows."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    X = points(1, 4).expand(5, 4)
+    found = empirical_ntk(model, X, method=method, trace="none", batch=2).values
+    expected = by_loops(model, X[:1], X[:1]).expand(5, 5, 2, 2)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["products", "jacobians"])
+def test_tiles_of_one_set_are_those_of_two(method):
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    X = points(7, 4)
+    found = empirical_ntk(model, X, method=method, trace="none", batch=3).values
+    torch.testing.assert_close(found, by_loops(model, X, X), rtol=1e-10, atol=1e-12)
+    assert torch.equal(found[5, 1], found[1, 5].T)

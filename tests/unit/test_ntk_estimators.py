@@ -97,3 +97,39 @@ def test_pipeline_and_bad_input(data):
     model = TangentKernelRegressor().fit(torch.from_numpy(X), torch.from_numpy(y))
     with pytest.raises(InputError, match="as fitted"):
         model.predict(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("kind", ["tangent", "covariance"])
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_diagonals_of_all_norms_at_once(kind, bias, data):
+    X = data[0] * np.geomspace(1e-5, 1e5, 50)[:, None]
+    kernel = ReLUKernel(4, kind=kind, weight_variance=1.7, bias_variance=bias, readout=True)
+    # The table behind the matrix is exact to 1e-10 at angle zero.
+    np.testing.assert_allclose(kernel.diag(X), [kernel(row[None])[0, 0] for row in X], rtol=2e-10)
+    assert kernel.diag(X.astype(np.float32)).dtype == np.float32
+    with pytest.raises(InputError, match="kind"):
+        ReLUKernel(2, kind="other").diag(X)
+
+
+def test_a_kernel_is_shown_with_what_differs_from_the_usual():
+    assert repr(ReLUKernel(2)) == "ReLUKernel(depth=2, kind='tangent')"
+    shown = ReLUKernel(5, kind="covariance", bias_variance=0.25)
+    assert eval(repr(shown)) == shown
+    assert "bias_variance=0.25" in repr(shown)
+
+
+def test_targets_that_are_not_finite_are_refused_as_tensors_too(data):
+    X, y = torch.from_numpy(data[0]), torch.from_numpy(data[1].copy())
+    y[3] = math.nan
+    with pytest.raises(InputError, match="finite targets"):
+        TangentKernelRegressor().fit(X, y)
+
+
+def test_predictions_keep_the_precision_of_the_points(data):
+    X, y, new = data
+    model = TangentKernelRegressor(2, ridge=0.1).fit(X, y)
+    single = model.predict(new.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, model.predict(new), rtol=1e-4, atol=1e-4)
+    assert model.predict(torch.from_numpy(new).float()).dtype == torch.float32
+    assert model.predict(np.round(new).astype(int)).dtype == np.float64

@@ -6,6 +6,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -137,3 +138,46 @@ def test_bad_input():
         curvature(SampledCurve(points[[0, 1, 1, 2, 3, 4]], torch.ones(6).double(), True))
     with pytest.raises(InputError, match="at least 5"):
         reach([])
+
+
+def test_clouds_may_be_arrays_and_labels_names():
+    rows = np.random.default_rng(3).standard_normal((60, 3))
+    labels = np.arange(60) % 3
+    tensors = torch.from_numpy(rows), torch.from_numpy(labels)
+    expected = separation(*tensors)
+    names = np.array(["west", "east", "north"])[labels]
+    frame = pd.DataFrame(rows)
+    for given, known in ((rows, labels), (rows, list(labels)), (frame, pd.Series(names)), (tensors[0], names)):
+        assert separation(given, known) == expected
+    assert reach(rows, labels, dimension=2) == reach(*tensors, dimension=2)
+    assert reach(rows, dimension=2) == reach(tensors[0], dimension=2)
+    for given, known, message in (
+        (rows, labels + 0.5, "integer"),
+        (rows, labels - 1, "labels lie in"),
+        (rows, labels[:5], "labels have shape"),
+        (rows, None, "labels"),
+        (rows[:, 0], labels, "shape"),
+    ):
+        with pytest.raises(InputError, match=message):
+            separation(given, known)
+
+
+def test_what_is_no_sampled_curve_is_named():
+    curves = coaxial_circles(0.3)
+    sampled = [each.uniform(20) for each in curves]
+    weightless = SampledCurve(sampled[0].points, torch.zeros(20).double(), True)
+    few = SampledCurve(sampled[0].points, torch.ones(3).double(), True)
+    arrays = SampledCurve(sampled[0].points.numpy(), np.ones(20), True)
+    for measure in (separation, clover_number, reach):
+        for bad, message in (
+            (curves, "Sample it"),
+            ([sampled[0], sampled[1].points], "got Tensor"),
+            (sampled[0], "one curve"),
+            ([sampled[0], weightless], "not above 0"),
+            ([sampled[0], few], "\\(3,\\) for points"),
+            ([sampled[0], arrays], "as tensors"),
+        ):
+            with pytest.raises(InputError, match=message):
+                measure(bad)
+    with pytest.raises(InputError, match="Sample it"):
+        curvature(curves[0])

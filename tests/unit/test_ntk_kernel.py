@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
@@ -232,6 +233,9 @@ def test_kinds_and_precisions():
     torch.testing.assert_close(single.double(), exact, rtol=1e-6, atol=0)
     assert relu_ntk(np.eye(3, dtype=np.float32), depth=2).dtype == np.float32
     assert relu_ntk([[1, 0], [0, 1]], depth=2).dtype == np.float64
+    assert relu_ntk(np.eye(3, dtype=np.float16), depth=2).dtype == np.float32
+    assert relu_ntk(torch.eye(3).half(), depth=2).dtype == torch.float32
+    assert relu_ntk(np.eye(3, dtype=">f8"), depth=2).dtype == np.float64
 
 
 def test_extreme_norms():
@@ -254,6 +258,11 @@ def test_extreme_norms():
         (torch.ones(2, 2), None, {"bias_variance": -1.0}, "bias_variance"),
         (torch.ones(2, 2), None, {"depth": 500, "weight_variance": 40.0}, "within the range"),
         (np.array([["a", "b"]]), None, {}, "real numbers"),
+        ([[1.0, 2.0], [3.0]], None, {}, "one length"),
+        (torch.eye(2).to_sparse(), None, {}, "dense"),
+        (csr_array(np.eye(2)), None, {}, "toarray"),
+        (torch.ones(2, 2), None, {"weight_variance": "2"}, "weight_variance"),
+        (torch.ones(2, 2), None, {"bias_variance": None}, "bias_variance"),
         (torch.ones(2, 2, dtype=torch.complex64), None, {}, "real"),
     ],
 )

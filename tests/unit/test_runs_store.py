@@ -3,11 +3,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
+from pathlib import Path
 
 import pytest
 
 from tightframe.core.errors import DegenerateError, InputError
-from tightframe.runs import store
+from tightframe.core.files import replace_file
 from tightframe.runs.record import Record
 from tightframe.runs.store import RunDirectory, begin, load_records, write_atomic
 
@@ -39,21 +41,44 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_partial_one(tmp_path, monk
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store.os, failing, full)
+    monkeypatch.setattr(os, failing, full)
     with pytest.raises(InputError, match=r"No space left.*on a disk with free space"):
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_an_interrupt_leaves_no_partial_file(tmp_path, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
+def _interrupt(*_):
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(store.os, "fsync", interrupt)
+
+def test_an_interrupt_leaves_no_partial_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_atomic(tmp_path / "a.txt", "new")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows syncs no directories")
+def test_file_and_directory_are_on_the_disk_the_file_before_its_name(tmp_path, monkeypatch):
+    synced, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_mode), sync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *names: (synced.append("replaced"), replace(*names)))
+    write_atomic(tmp_path / "a.txt", "new")
+    assert [entry if entry == "replaced" else stat.S_ISDIR(entry) for entry in synced] == [False, "replaced", True]
+
+
+def test_two_writers_of_one_file_do_not_share_their_unfinished_ones(tmp_path):
+    path, seen = tmp_path / "a.npz", []
+
+    def outer(partial):
+        seen.append(partial)
+        replace_file(path, lambda inner: (seen.append(inner), inner.write_text("inner")))
+        partial.write_text("outer")
+
+    replace_file(path, outer)
+    assert (len(set(seen)), {entry.suffix for entry in seen}) == (2, {".npz"})
+    assert (os.listdir(tmp_path), path.read_text()) == (["a.npz"], "outer")
 
 
 def test_a_missing_directory_is_an_input_error(tmp_path):
@@ -75,10 +100,20 @@ def test_a_directory_that_holds_something_is_refused(tmp_path):
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_resume_goes_on_with_the_same_configuration_and_clears_unfinished_files(tmp_path):
+@pytest.mark.parametrize("killed", [None, ".checkpoint.pt.0a1b2c3d.partial"])
+def test_resume_goes_on_with_the_same_configuration_and_clears_unfinished_files(tmp_path, monkeypatch, killed):
     config = {"lr": 0.1, "milestones": (1, 2)}
     RunDirectory.create(tmp_path, config=config)
-    (tmp_path / ".checkpoint.pt.0a1b2c3d.partial").write_bytes(b"half")
+    if killed is None:
+        # What a writer leaves that is killed before the name changes, as if it could not clean up.
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", _interrupt)
+            patch.setattr(Path, "unlink", lambda *_, **__: None)
+            with pytest.raises(KeyboardInterrupt):
+                replace_file(tmp_path / "delta.safetensors", lambda partial: partial.write_bytes(b"half"))
+    else:
+        (tmp_path / killed).write_bytes(b"half")
+    assert len(os.listdir(tmp_path)) == 2
     (tmp_path / "checkpoint.pt").write_bytes(b"whole")
     run = RunDirectory.create(tmp_path, config=config, resume=True)
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.pt", "config.json"]

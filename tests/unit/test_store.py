@@ -225,7 +225,7 @@ def test_writing_where_it_cannot_be_done_leaves_nothing_behind(tmp_path):
     with pytest.raises(InputError, match=r"ends in \.npz, \.safetensors, \.parquet; got 'h\.csv'"):
         write_features(tmp_path / "h.csv", normal(5, 4), LABELS)
     for suffix in SUFFIXES:
-        with pytest.raises(InputError, match="a place that can be written"):
+        with pytest.raises(InputError, match=r"a place to write .*absent"):
             write_features(tmp_path / "absent" / f"h{suffix}", normal(5, 4), LABELS)
     with pytest.raises(InputError, match=r"at most 4000000 numbers in parquet metadata"):
         write_features(tmp_path / "h.parquet", normal(5, 2001), LABELS, weight=torch.zeros(2000, 2001))
@@ -244,7 +244,7 @@ def test_an_interrupted_write_keeps_the_file_that_was_there(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(InputError, match=r"No space left on device.*make room"):
+    with pytest.raises(InputError, match=r"No space left on device.*free space"):
         write_features(path, normal(6, 4), torch.zeros(6, dtype=torch.int64))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["h.npz"]
@@ -299,7 +299,7 @@ def test_shards_need_a_place_of_their_own(tmp_path):
         FeatureShards.create(tmp_path, features=4)
     with pytest.raises(InputError, match="an empty place"):
         FeatureShards.create(tmp_path / "other", features=4)
-    with pytest.raises(InputError, match="a place that can be written"):
+    with pytest.raises(InputError, match=r"a place to write .*other"):
         FeatureShards.create(tmp_path / "other" / "s", features=4)
 
 

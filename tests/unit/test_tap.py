@@ -8,6 +8,7 @@ from torch.nn import functional
 from tightframe.core.errors import AmbiguityError, InputError
 from tightframe.core.rng import generator
 from tightframe.features.classifier import weight_of
+from tightframe.features.layers import blocks
 from tightframe.features.tap import FeatureTap
 
 
@@ -782,3 +783,30 @@ def test_torch_transformer_layers_with_the_batch_second(recwarn):
     taps = FeatureTap(Encoder(), "auto")(normal(5, 7, 8))
     assert list(taps.features) == ["encoder.layers.0", "features"]
     assert taps.features["encoder.layers.0"].shape == (5, 8)
+
+
+class NormAct(nn.BatchNorm2d):
+    """A normalisation that holds its activation, as timm writes them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+class Inverted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(4, 4, 1), NormAct(4)
+
+    def forward(self, x):
+        return x + self.bn(self.conv(x))
+
+
+def test_a_normalisation_with_its_activation_is_no_block():
+    stem = nn.ModuleDict({"conv": nn.Conv2d(3, 4, 1), "bn1": NormAct(4)})
+    root = nn.Module()
+    root.stem, root.stages, root.bn2 = stem, nn.Sequential(Inverted(), Inverted()), NormAct(4)
+    assert blocks(root) == ("stages.0", "stages.1")

@@ -157,3 +157,28 @@ def test_sop_goes_on_as_if_it_had_not_stopped_and_refuses_other_data(storage, tm
     other.labels = other.labels.flip(0)
     with pytest.raises(InputError, match="label"):
         fit(Net(), other, config=replace(CONFIG, epochs=4), loss_function=loss(), checkpoint=place, resume=True)
+
+
+def test_a_line_search_wants_a_loss_that_stays_the_same():
+    config = replace(CONFIG, optimizer="lbfgs", loss="own", lr=1.0)
+    with pytest.raises(InputError, match=r"without a memory.*got SOPLoss\. Use sgd"):
+        fit(Net(), data(), config=config, loss_function=SOPLoss(50, 3))
+
+
+def test_parts_of_a_loss_exchange_what_they_know_after_every_epoch():
+    """SOPLoss(sync="manual") inside another module would otherwise never tell the other processes."""
+
+    class Told(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Visits(50)
+            self.asked = []
+            self.part.synchronize = lambda: self.asked.append(float(self.part.visits.sum()))
+            self.needs_index = True
+
+        def forward(self, logits, target, *, index):
+            return self.part(logits, target, index=index)
+
+    loss = Told()
+    fit(Net(), data(), config=replace(CONFIG, loss="own"), loss_function=loss)
+    assert loss.asked == [50.0, 100.0, 150.0]

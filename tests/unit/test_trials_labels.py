@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from tightframe.data.labelled.images import ArrayDataset, ImageData
 from tightframe.data.labelled.source import load
 from tightframe.trials.audit import LabelAudit, audit
 from tightframe.trials.labels import LabelledData, labelled_data
-from tightframe.trials.suspects import suspects
+from tightframe.trials.suspects import believed_wrong, suspects
 
 
 def read(noise: str = "none", *, validation: float = 0.0, seed: int = 0, limit: int | None = None, root=None):
@@ -114,6 +117,40 @@ def test_the_estimate_of_the_loss_goes_first_also_inside_another_module():
     # Wrong are 2 and 5, with scores 0.2 and 0.5, against 0.9, 0.1, 0.3, 0.4: 1 + 3 of 8 pairs in order.
     assert numbers["noise AUC"] == pytest.approx(4 / 8)
     assert (numbers["precision"], numbers["recall"]) == (0.0, 0.0)
+
+
+def test_labels_are_judged_without_a_truth():
+    """Nobody knows which labels of one's own data are wrong: no share of right ones is claimed."""
+    labelled = replace(small(), clean=small().data.train.labels, noisy=False)
+    judged = audit(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), labelled)
+    assert judged.truth is None
+    assert set(judged.numbers().values()) == {None}
+    assert "before noise" not in suspects(judged, labelled.data)
+
+
+def test_the_labels_believed_wrong_are_listed_with_their_files(tmp_path):
+    for place in range(6):
+        folder = tmp_path / ("left", "right")[place % 2]
+        folder.mkdir(exist_ok=True)
+        Image.new("L", (4, 4), 40 * place).save(folder / f"{place}, a.png")
+    data = load(f"folder:{tmp_path}")
+    given = data.train.labels
+    scores = torch.linspace(0, 1, len(given)).double()
+    suggested = given.clone()
+    suggested[[0, 2]] = 1 - given[[0, 2]]
+    judged = LabelAudit(scores, given, suggested, "x", None)
+    rows = list(csv.DictReader(io.StringIO(believed_wrong(judged, data))))
+    assert [row["index"] for row in rows] == ["2", "0"]
+    for row in rows:
+        index = int(row["index"])
+        assert Path(row["file"]).parent.name == row["label"] == data.classes[int(given[index])]
+        pixel = Image.open(row["file"]).getpixel((0, 0)) / 255
+        assert float(data.train[index][0][0, 0, 0]) == pytest.approx(2 * pixel - 1, abs=1e-6)
+        assert row["suggested"] == data.classes[1 - int(given[index])]
+        assert float(row["score"]) == float(scores[index])
+    assert suspects(judged, data, most=1)["file"] == [data.train.name(len(given) - 1)]
+    nothing = LabelAudit(scores, given, given, "x", None)
+    assert believed_wrong(nothing, data) == "index,label,suggested,score\n"
 
 
 def test_numbers_that_are_undefined_are_none_and_ties_count_half():

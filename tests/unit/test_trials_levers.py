@@ -41,11 +41,20 @@ def test_a_loss_is_a_name_and_options(spec, expected):
         ("focal:alpha=1", "an option of the loss 'focal'"),
         ("focal:gamma=", "a number for gamma"),
         ("mse:scale=1;2", "a number for scale"),
+        ("sop:rate=fast", "a number for rate of the loss 'sop'; got 'fast'"),
+        ("sop:storage=", "a number for storage"),
+        ("sop:reduction=sum", "an option of the loss 'sop', one of rate, rate_v"),
     ],
 )
 def test_a_loss_that_cannot_be_read_is_refused(spec, words):
     with pytest.raises(InputError, match=words):
         parse_loss(spec)
+
+
+@pytest.mark.parametrize(("spec", "words"), [("sop:rate=nan", "rate is finite"), ("focal:gamma=inf", "a finite gamma")])
+def test_numbers_that_are_none_reach_the_loss_and_are_refused_there(spec, words):
+    with pytest.raises(InputError, match=words):
+        build_loss(spec, samples=4, model=network())
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -213,9 +213,10 @@ def _list(_options: ListOptions) -> None:
     from tightframe.experiments.catalog import ENTRIES
 
     lines = ["experiments (tightframe run NAME --out DIR)"]
+    width = max(len(entry.name) for entry in ENTRIES)
     for entry in ENTRIES:
-        lines.append(f"  {entry.name:<14} {', '.join(entry.claims):<6} {entry.question}")
-        lines.append(f"  {'':<14} {'':<6} presets: {', '.join(entry.presets)}")
+        lines.append(f"  {entry.name:<{width}}  {entry.question}")
+        lines.append(f"  {'':<{width}}  claims: {', '.join(entry.claims)}; presets: {', '.join(entry.presets)}")
     lines += [
         "",
         "data      digits, digits:SEED, gaussian:CLASSESxSAMPLES, mnist, fashion-mnist, cifar10, "

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 
 from tightframe.core.errors import TightframeError
 
-_DESCRIPTION = "Measure, explain and exploit low-dimensional structure in learned representations."
+_DESCRIPTION = """Measure, explain and exploit low-dimensional structure in learned representations.
+
+`tightframe COMMAND --help` explains the options of a command, which may also come from a TOML file: --config FILE.
+`tightframe --version` says which release this is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,6 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = None
     try:
         flags = with_config(sys.argv[1:] if arguments is None else arguments)
+        if flags == ["--version"]:
+            from importlib.metadata import version
+
+            sys.stdout.write(f"tightframe {version('tightframe')}\n")
+            return
         options = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="tightframe", description=_DESCRIPTION, args=flags
         )

@@ -15,7 +15,9 @@ from tightframe.jobs.options import CertifyOptions, MeasureOptions, ScoreOptions
 from tightframe.jobs.restore_options import DenoiseOptions, InpaintOptions
 from tightframe.jobs.sort_options import SortOptions
 
-Runs = Annotated[tuple[Path, ...], tyro.conf.Positional]
+Runs = Annotated[
+    tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...", help_behavior_hint="(required)")
+]
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,15 @@ class RunOptions:
         names: Experiments or claim ids; `tightframe list` shows them.
         out: Directory of the runs; the report is written there too.
         preset: smoke (under a minute), quick (minutes), paper (the sources' own scale).
-        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
-        workers: Loader processes.
+        data_root: Folder of the data sets; by default the one that TIGHTFRAME_DATA names.
+        workers: Processes that load samples, or that share the runs of an experiment.
         resume: Go on with what is in the directory; finished experiments are kept.
         quiet: Show no progress.
     """
 
-    names: Annotated[tuple[str, ...], tyro.conf.Positional]
+    names: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(required)")
+    ]
     out: Path
     preset: str = "smoke"
     data_root: Path | None = None
@@ -49,14 +53,16 @@ class ClaimsOptions:
         ids: Claims by id (N4), or by the letter of their subject (N); all by default.
         out: Directory of the runs, and of report.html, claims.md and the record of the ledger.
         preset: smoke (under a minute each), quick (minutes each), paper (the sources' own scale).
-        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        data_root: Folder of the data sets; by default the one that TIGHTFRAME_DATA names.
         workers: Experiments at the same time.
         resume: Go on with what is in the directory; finished experiments are read back.
         gather: Run nothing: write the ledger of what is in the directory.
         quiet: Show no progress.
     """
 
-    ids: Annotated[tuple[str, ...], tyro.conf.Positional]
+    ids: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[ID ...]", help_behavior_hint="(optional)")
+    ]
     out: Path
     preset: Literal["smoke", "quick", "paper"] = "smoke"
     data_root: Path | None = None
@@ -91,8 +97,8 @@ class CompareOptions:
         output: Page to write, with both runs in each figure; without it the table is printed only.
     """
 
-    first: Annotated[Path, tyro.conf.Positional]
-    second: Annotated[Path, tyro.conf.Positional]
+    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -11,14 +13,14 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def check_count(value: int, name: str, *, least: int = 1) -> int:
-    """An integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    """An integer of at least `least`; NumPy's integers count, as a grid over `np.arange` hands them out."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InputError(
             f"{name} is an integer of at least {least}",
             got=repr(value),
             remedy=f"Pass {name} as such a number.",
         )
-    return value
+    return int(value)
 
 
 def check_features(features: Tensor, name: str = "features") -> Tensor:
@@ -89,8 +91,10 @@ def check_finite(features: Tensor, labels: Tensor, *, batch: int, ignore_index: 
 def check_labels(labels: Tensor, rows: int, classes: int, *, ignore_index: int | None = None) -> Tensor:
     """Integer class indices (n,), each in [0, classes) or equal to `ignore_index`; returned as int64."""
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
-        got = f"dtype {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise InputError("labels are an integer tensor of class indices", got=got, remedy="Convert them with .long().")
+        known = isinstance(labels, Tensor)
+        got = f"dtype {labels.dtype}" if known else type(labels).__name__
+        remedy = "Convert them with .long()." if known else "Convert them with torch.as_tensor."
+        raise InputError("labels are an integer tensor of class indices", got=got, remedy=remedy)
     if labels.shape != (rows,):
         raise InputError(
             f"labels have shape (n,) = ({rows},), one per row of the features",

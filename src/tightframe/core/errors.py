@@ -53,6 +53,15 @@ class MissingDependencyError(TightframeError, ImportError):
     """An optional package is needed; the message says which extra installs it."""
 
 
+def missing_package(what: str, extra: str, error: Exception) -> MissingDependencyError:
+    """The error of a package that cannot be imported, with the extra of this library that installs it.
+
+    >>> missing_package("the package `timm`", "vision", ImportError("No module named 'timm'")).remedy
+    "Install with: pip install 'tightframe[vision]'."
+    """
+    return MissingDependencyError(what, got=reason(error), remedy=f"Install with: pip install 'tightframe[{extra}]'.")
+
+
 def reason(error: BaseException) -> str:
     r"""What an error of another library says, in one line; its kind where it says nothing.
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 
+from tightframe.core.errors import InputError
+
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator on `device` seeded with `seed`."""
-    return torch.Generator(device=device).manual_seed(seed)
+    """A torch generator on `device` seeded with `seed`.
+
+    Raises:
+        InputError: A seed that is no integer, None included: every result is to be repeatable.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise InputError("an integer seed", got=f"seed={seed!r}", remedy="Pass one, 0 say, so that runs repeat.")
+    return torch.Generator(device=device).manual_seed(int(seed))
 
 
 @contextmanager

@@ -111,7 +111,8 @@ class Solution:
 
     status: Status
     objective: float
-    variables: Mapping[str, Tensor]
+    # A page of numbers says less in a session than the status beside it.
+    variables: Mapping[str, Tensor] = field(repr=False)
     trace: Trace
     certificate: Certificate | None = None
 

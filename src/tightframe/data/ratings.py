@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ Numbered = tuple[np.ndarray, np.ndarray]
 _Read = TypeVar("_Read")
 
 _SETS = ("nr", "gpcr", "ic", "e")
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+# What pandas calls a first column whose name is empty.
+_NAMELESS = "Unnamed: 0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +80,12 @@ def read_triples(
         value: Name of the column with the value; the third one by default.
 
     Returns:
-        Triples; numbers as names are sorted by value, other names as text.
+        Triples; numbers as names are sorted by value, other names as text. What would not be written as a number again,
+        such as 007, stays text.
 
     Raises:
-        InputError: A file that cannot be read, has fewer than three columns or none so called, names that are missing,
-            values that are no numbers, or none at all.
+        InputError: A file that cannot be read, has fewer than three columns or none so called, no first line of names,
+            names that are missing, values that are no numbers, or none at all.
     """
     rows, columns, values = _columns(Path(path), {"row": row, "column": column, "value": value})
     row_index, row_names = _numbered(rows, path)
@@ -137,22 +142,55 @@ def write_triples(path: str | Path, columns: dict[str, np.ndarray]) -> None:
 
 def _columns(path: Path, asked: dict[str, str | None]) -> list[pd.Series]:
     """The columns asked for by name, or those in their places."""
-    table = _table(path)
-    names = [str(name) for name in table.columns]
+    kinds = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    kind = kinds[-1] if kinds else ""
+    if kind == ".parquet":
+        table = _guarded(path, lambda: _parquet(path))
+        places = _places(path, table.columns, asked)
+    elif kind in _SEPARATORS:
+        separator = _SEPARATORS[kind]
+        columns = _guarded(path, lambda: _text(path, sep=separator, skipinitialspace=True, nrows=0)).columns
+        places = _places(path, columns, asked)
+        table = _guarded(path, lambda: _names_as_text(path, separator, [columns[place] for place in places[:2]]))
+    else:
+        raise InputError("a .csv, .tsv or .parquet file", got=str(path), remedy="Convert it.")
+    if not len(table):
+        raise InputError("at least one entry", got=f"none in {path}", remedy="Look at the file.")
+    return [table.iloc[:, place] for place in places]
+
+
+def _places(path: Path, columns: pd.Index, asked: dict[str, str | None]) -> list[int]:
+    names = [str(name) for name in columns]
     if len(names) < len(asked):
         raise InputError(
             f"a table of at least {len(asked)} columns: {', '.join(asked)}",
             got=f"{_listed(names)} in {path}",
             remedy="Separate them by commas, with a first line of names.",
         )
-    if not len(table):
-        raise InputError("at least one entry", got=f"none in {path}", remedy="Look at the file.")
-    chosen = []
-    for place, name in enumerate(asked.values()):
+    for name in asked.values():
         if name is not None and name not in names:
             raise InputError(f"a column of {path}", got=repr(name), remedy=f"Choose from {_listed(names)}.")
-        chosen.append(table.iloc[:, place if name is None else names.index(name)])
-    return chosen
+    if asked["row"] is None and names[0] == _NAMELESS and len(names) > len(asked):
+        raise InputError(
+            f"a name for the first column of {path}",
+            got="none, as where the numbers of the lines were written too",
+            remedy=f"Leave that column out, or name those that count, from {_listed(names[1:])}.",
+        )
+    if "value" in asked and asked["value"] is None and _number(names[2]):
+        raise InputError(
+            f"a first line of names in {path}",
+            got=f"{_listed(names)}",
+            remedy="Add one, such as row,column,value: the first entry would be lost.",
+        )
+    return [place if name is None else names.index(name) for place, name in enumerate(asked.values())]
+
+
+def _number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _listed(names: list[str]) -> str:
@@ -160,22 +198,31 @@ def _listed(names: list[str]) -> str:
     return ", ".join(f"{name:.40}" for name in names[:20]) or "none"
 
 
-def _table(path: Path) -> pd.DataFrame:
-    kinds = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    kind = kinds[-1] if kinds else ""
-    readers = {
-        ".csv": lambda: _text(path),
-        ".tsv": lambda: _text(path, sep="\t"),
-        ".parquet": lambda: _parquet(path),
-    }
-    if kind not in readers:
-        raise InputError("a .csv, .tsv or .parquet file", got=str(path), remedy="Convert it.")
-    return _guarded(path, readers[kind])
-
-
 def _text(path: Path, **how: Any) -> pd.DataFrame:
     with opened(path) as file:
         return pd.read_csv(file, **how)
+
+
+def _names_as_text(path: Path, separator: str, names: list[str]) -> pd.DataFrame:
+    """A table with these columns as they are written: 007 is not 7, and NA may be a name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return _text(
+                path,
+                sep=separator,
+                skipinitialspace=True,
+                index_col=False,
+                dtype=dict.fromkeys(names, str),
+                keep_default_na=False,
+                na_values=dict.fromkeys(names, ""),
+            )
+        except pd.errors.ParserWarning as error:
+            raise InputError(
+                "as many values in a line as names in the first",
+                got="more values than names",
+                remedy="Put text with commas in quotes, and write decimals with a point.",
+            ) from error
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -204,10 +251,25 @@ def _numbered(names: pd.Series, path: str | Path) -> Numbered:
             got=f"{int(names.isna().sum())} without",
             remedy="Remove these lines.",
         )
-    if not pd.api.types.is_numeric_dtype(names):
-        names = names.astype(str)
-    found, index = np.unique(names.to_numpy(), return_inverse=True)
-    return index.astype(np.int64), found
+    typed = pd.api.types.is_numeric_dtype(names)
+    index, found = pd.factorize(names if typed else names.astype(str))
+    found = found.to_numpy() if typed else _as_numbers(found.to_numpy(dtype=object))
+    order = np.argsort(found, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return place[index].astype(np.int64), found[order]
+
+
+def _as_numbers(names: np.ndarray) -> np.ndarray:
+    """Names as numbers where every one of them is written as a number is."""
+    for kind in (np.int64, np.float64):
+        try:
+            numbers = names.astype(kind)
+        except (ValueError, OverflowError):
+            continue
+        if np.isfinite(numbers).all() and (numbers.astype(str) == names).all():
+            return numbers
+    return names
 
 
 def _values(given: pd.Series, path: str | Path) -> np.ndarray:
@@ -217,7 +279,9 @@ def _values(given: pd.Series, path: str | Path) -> np.ndarray:
         line = int(bad.nonzero()[0][0])
         raise InputError(
             f"finite numbers in {given.name!r} of {path}",
-            got=f"{int(bad.sum())} other values, the first {given.iloc[line]!r} in entry {line + 1}",
-            remedy="Remove these lines: what was not observed is left out.",
+            got=f"{int(bad.sum())} other values, the first {str(given.iloc[line])[:40]!r} in entry {line + 1}",
+            remedy="Name the column that holds the values."
+            if bad.all()
+            else "Remove these lines: what was not observed is left out.",
         )
     return values

@@ -18,6 +18,8 @@ from tightframe.deeplinear.observations import Observations
 _EQUATIONS = 1 << 22
 # Sweeps between which progress is judged.
 _PATIENCE = 5
+# Roundings to which the observed entries can be fitted, and those that a normal matrix may be short of being definite.
+_ROUNDINGS, _INDEFINITE = 16, 100
 
 
 def alternating_least_squares(
@@ -46,9 +48,9 @@ def alternating_least_squares(
         observed: Omega and x.
         left: Start of A; only its column space matters where lambda is zero.
         right: Start of B, which is fitted second.
-        ridge: lambda, at least 0; a millionth of a millionth of the normal equations' trace is added besides, for rows
-            with fewer entries than r.
-        tolerance: Relative residual of the observed entries at which the fit counts as exact.
+        ridge: lambda, at least 0; a hundred roundings of the normal equations' mean diagonal are added besides, for
+            rows with fewer entries than r.
+        tolerance: Relative residual of the observed entries at which the fit counts as exact; see `attainable`.
         progress: Relative decrease of the objective over five sweeps below which it counts as converged.
         max_sweeps: At most so many.
         acceleration: In [0, 1): sweep k begins at B extrapolated by this times k / (k + 3) of its last change, or at B
@@ -74,6 +76,7 @@ def alternating_least_squares(
             remedy="Start from a singular value decomposition.",
         )
     across, trace, began = observed.transposed, Trace(), perf_counter()
+    tolerance = attainable(tolerance, observed.values.dtype)
     norm = float(observed.values.norm())
     status, objectives = Status("budget spent", f"all {max_sweeps} sweeps done; raise max_sweeps"), []
     ahead = right
@@ -94,6 +97,11 @@ def alternating_least_squares(
     return Solution(status, objectives[-1], {"A": left, "B": right}, trace)
 
 
+def attainable(tolerance: float, dtype: torch.dtype) -> float:
+    """This relative residual, or sixteen roundings where that is more: 2e-6 for float32, 4e-15 for float64."""
+    return max(tolerance, _ROUNDINGS * torch.finfo(dtype).eps)
+
+
 def _judged(objectives: list[float], relative: float, tolerance: float, progress: float) -> Status | None:
     now = objectives[-1]
     if not math.isfinite(now):
@@ -112,7 +120,7 @@ def _fitted(observed: Observations, fixed: Tensor, ridge: float) -> Tensor:
     out = observed.times(observed.values, fixed)
     upper = torch.triu_indices(rank, rank, device=fixed.device)
     pairs = fixed[:, upper[0]] * fixed[:, upper[1]]
-    size, jitter = max(1, _EQUATIONS // rank**2), 1e4 * torch.finfo(fixed.dtype).eps
+    size, jitter = max(1, _EQUATIONS // rank**2), _INDEFINITE * torch.finfo(fixed.dtype).eps
     for first in range(0, len(out), size):
         last = min(first + size, len(out))
         sums = observed.sums(pairs, first, last)
@@ -121,7 +129,12 @@ def _fitted(observed: Observations, fixed: Tensor, ridge: float) -> Tensor:
         normal[:, upper[1], upper[0]] = sums
         diagonal = normal.diagonal(dim1=1, dim2=2)
         # A row without entries has a normal matrix of zeros, which the smallest number makes invertible.
-        diagonal += (ridge + jitter * 1e-2 * diagonal.mean(1, keepdim=True)).clamp_min(torch.finfo(fixed.dtype).tiny)
+        added = (ridge + jitter * diagonal.mean(1, keepdim=True)).clamp_min(torch.finfo(fixed.dtype).tiny)
+        diagonal += added
         factor = torch.linalg.cholesky_ex(normal).L
-        out[first:last] = torch.cholesky_solve(out[first:last].unsqueeze(2), factor).squeeze(2)
+        solved = torch.cholesky_solve(out[first:last].unsqueeze(2), factor)
+        if fixed.dtype == torch.float32:
+            # A hundred roundings are a ridge of 1e-5 here; a step of refinement leaves the square of that.
+            solved = solved + torch.cholesky_solve((added - ridge).unsqueeze(2) * solved, factor)
+        out[first:last] = solved.squeeze(2)
     return out

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tightframe.core.errors import InputError
 from tightframe.core.typing import Float, Int
+from tightframe.deeplinear.entries import as_tensor
 from tightframe.deeplinear.observations import Observations, gathered
 from tightframe.deeplinear.side_terms import SideTerms, averages
 
@@ -51,7 +51,9 @@ class CompletedMatrix:
             InputError: No integers in a line, or one outside the matrix.
         """
         name, size = ("rows", "columns")[axis], self.observed.shape[axis]
-        found = given.detach() if isinstance(given, Tensor) else torch.from_numpy(np.atleast_1d(np.asarray(given)))
+        found = torch.atleast_1d(as_tensor(given))
+        if not found.numel():
+            found = found.long()
         if found.ndim != 1 or found.is_floating_point() or found.dtype == torch.bool:
             got = f"{found.dtype} {tuple(found.shape)}"
             raise InputError(f"integer {name} (t,)", got=got, remedy="Number them from 0.")

@@ -50,13 +50,13 @@ class DeepMatrixCompletion(BaseEstimator):
         gamma: Rate of the outer factors over that of the inner layers; 0 fixes them, which completes nothing.
         scale: Size of the start, as a share of the scale at which the network would be the spectral estimate.
         step: Of the inner layers; None for a quarter of 2 / ||Hessian||, halved where the loss grows.
-        tolerance: Relative residual at which the observed entries count as fitted exactly.
+        tolerance: Relative residual at which the observed entries count as fitted exactly; 2e-6 for float32, if less.
         validation: Share of the entries held out where no rank fits exactly; 0 keeps the rank at the gap, and puts no
             entries aside to check it.
         calibrate: Whether to fit once more without a held-out share, whose residuals give `predict_interval`.
         duplicates: Entries observed more than once: "error", or "mean".
         max_steps: Of the descent.
-        max_sweeps: Of least squares.
+        max_sweeps: Of least squares; where they end before a fit has settled, the rank at the gap is taken as it is.
         seed: Of the start and of what is held out.
         verbose: Report to stderr.
 

@@ -129,9 +129,10 @@ def decompose(
         V_1 = \mathrm{orth}\,[V, Q^\top U], \quad U_l = W_l(0) V_l / \epsilon, \quad V_{l+1} = U_l
 
     With Gamma = W_{L:2}(0)^T Phi, the gradient of the first layer leaves ker Gamma and ker Gamma^T W_1(0) alone; the
-    complement of their intersection is spanned by V and Q^T U. Gradient descent from an orthogonal start, also with
-    weight decay and heavy-ball momentum, moves nothing across the frames where X X^T = I. Elsewhere (other inputs,
-    adaptive methods, observed entries) `NetworkFrames.deviation` tells by how much it does.
+    complement of their intersection is spanned by V and Q^T U, or by V and Q^T where there are fewer outputs than d.
+    Gradient descent from an orthogonal start, also with weight decay and heavy-ball momentum, moves nothing across the
+    frames where X X^T = I. Elsewhere (other inputs, adaptive methods, observed entries) `NetworkFrames.deviation` tells
+    by how much it does.
 
     Args:
         network: The network at its start, or its weights: all widths d but the last, which may be smaller.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -48,7 +48,7 @@ class DeepLinearNetwork(nn.Module):
 
     def __init__(self, widths: Sequence[int], *, init: Init = "orthogonal", scale: float = 1e-2, seed: int = 0) -> None:
         super().__init__()
-        widths = tuple(widths)
+        widths = tuple(widths) if isinstance(widths, Iterable) else (widths,)
         if len(widths) < 2:
             raise InputError("at least two widths", got=f"{widths}", remedy="Pass those of input and output.")
         for width in widths:

@@ -14,6 +14,7 @@ EndToEnd = Float[Tensor, "k d"]
 
 # ||X X^T - I|| up to this times the dimension is rounding: the samples count as whitened.
 _WHITE = 1e-13
+_PRECISIONS = (torch.float32, torch.float64)
 
 
 class Objective(Protocol):
@@ -185,9 +186,9 @@ def as_objective(X: Tensor | Objective, Y: Tensor | None = None) -> Objective:
 
 
 def _matrix(given: Tensor, name: str) -> Tensor:
-    if not isinstance(given, Tensor) or given.ndim != 2 or not given.is_floating_point() or 0 in given.shape:
+    if not isinstance(given, Tensor) or given.ndim != 2 or given.dtype not in _PRECISIONS or 0 in given.shape:
         raise InputError(
-            f"{name} is a floating-point matrix, not empty",
+            f"{name} is a matrix of float64 or float32, not empty",
             got=_described(given) if isinstance(given, Tensor) else type(given).__name__,
             remedy="Pass a torch.Tensor of shape (rows, columns), float64 where digits matter.",
         )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.core.typing import Float
+from tightframe.deeplinear.entries import read_entries
 
 Duplicates = Literal["error", "mean"]
 
@@ -164,8 +164,8 @@ def observe(X: Any, *, shape: tuple[int, int] | None = None, duplicates: Duplica
 
     Args:
         X: A scipy.sparse matrix or array, or a sparse tensor, whose stored entries are the observed ones, zeros
-            included; a triple (rows, columns, values) of one length; a dense matrix with NaN where nothing was
-            observed; or Observations.
+            included; a triple (rows, columns, values) of one length; a dense matrix, also a table of pandas, with NaN
+            where nothing was observed, or with a mask; or Observations.
         shape: (m, n) of the matrix a triple belongs to; by default the largest indices plus one.
         duplicates: Entries observed more than once: "error", or "mean" for their average.
 
@@ -173,7 +173,8 @@ def observe(X: Any, *, shape: tuple[int, int] | None = None, duplicates: Duplica
         Observations, float32 where the values were, float64 otherwise.
 
     Raises:
-        InputError: Nothing observed, NaN or inf among values, indices out of range, duplicates.
+        InputError: Nothing observed, NaN or inf among values, indices out of range, duplicates, or what may be meant as
+            a triple or as a matrix (a list of three arrays, a table of three full columns).
 
     Example:
         >>> observed = observe(([0, 1, 1], [2, 0, 1], [5.0, 3.0, 1.0]))
@@ -184,50 +185,22 @@ def observe(X: Any, *, shape: tuple[int, int] | None = None, duplicates: Duplica
         return X
     if duplicates not in get_args(Duplicates):
         raise InputError('duplicates "error" or "mean"', got=repr(duplicates), remedy="Use one of the two.")
-    rows, columns, values, whole = _triple(X)
-    whole = shape if shape is not None else whole
+    rows, columns, values, whole = read_entries(X)
+    whole = whole if shape is None else _two_sizes(shape)
     _check_triple(rows, columns, values)
     if whole is None:
         whole = (int(rows.max()) + 1, int(columns.max()) + 1)
-    _check_range(rows, columns, tuple(whole))
+    _check_range(rows, columns, whole)
     rows, columns, values = _distinct(rows, columns, values, whole[1], duplicates)
     return Observations(rows, columns, values, (int(whole[0]), int(whole[1])))
 
 
-def _triple(X: Any) -> tuple[Tensor, Tensor, Tensor, tuple[int, int] | None]:
-    if scipy.sparse.issparse(X):
-        stored = X.tocoo()
-        rows, columns, values = (_tensor(part) for part in (stored.row, stored.col, stored.data))
-        return rows, columns, _floating(values), stored.shape
-    if isinstance(X, tuple) and len(X) == 3:
-        rows, columns, values = (part.detach() if isinstance(part, Tensor) else _tensor(part) for part in X)
-        return rows, columns, _floating(values), None
-    if isinstance(X, Tensor) and X.layout != torch.strided:
-        stored = X.detach().to_sparse_coo()
-        indices = stored._indices()
-        return indices[0], indices[1], _floating(stored._values()), tuple(X.shape)
-    dense = X.detach() if isinstance(X, Tensor) else _tensor(X)
-    if dense.ndim != 2:
-        raise InputError(
-            "a sparse matrix, a triple (rows, columns, values), or a matrix with NaN for what is missing",
-            got=f"{type(X).__name__} of shape {tuple(dense.shape)}",
-            remedy="Pass a triple as a tuple of three arrays.",
-        )
-    dense = _floating(dense)
-    seen = ~torch.isnan(dense)
-    rows, columns = seen.nonzero(as_tuple=True)
-    return rows, columns, dense[seen], tuple(dense.shape)
-
-
-def _tensor(values: Any) -> Tensor:
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise InputError("numbers", got=f"dtype {array.dtype}", remedy="Number rows and columns from 0.")
-    return torch.from_numpy(np.require(array, dtype=array.dtype.newbyteorder("="), requirements=["C", "W"]))
-
-
-def _floating(values: Tensor) -> Tensor:
-    return values if values.dtype in (torch.float32, torch.float64) else values.double()
+def _two_sizes(shape: Any) -> tuple[int, int]:
+    try:
+        m, n = (operator.index(size) for size in shape)
+    except (TypeError, ValueError) as error:
+        raise InputError("a shape of two integers", got=repr(shape), remedy="Pass (m, n).") from error
+    return m, n
 
 
 def _check_triple(rows: Tensor, columns: Tensor, values: Tensor) -> None:
@@ -237,7 +210,7 @@ def _check_triple(rows: Tensor, columns: Tensor, values: Tensor) -> None:
             got=f"shapes {tuple(rows.shape)}, {tuple(columns.shape)}, {tuple(values.shape)}",
             remedy="Pass one row and one column per value.",
         )
-    if rows.is_floating_point() or columns.is_floating_point():
+    if any(index.is_floating_point() or index.dtype == torch.bool for index in (rows, columns)):
         raise InputError("integer rows and columns", got=f"{rows.dtype}, {columns.dtype}", remedy="Call .astype(int).")
     if not rows.device == columns.device == values.device:
         raise InputError("one device", got=f"{rows.device}, {values.device}", remedy="Move them with .to(device).")
@@ -252,9 +225,9 @@ def _check_triple(rows: Tensor, columns: Tensor, values: Tensor) -> None:
         )
 
 
-def _check_range(rows: Tensor, columns: Tensor, shape: tuple[int, ...]) -> None:
+def _check_range(rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> None:
     bounds = (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max()))
-    if len(shape) != 2 or bounds[0] < 0 or bounds[2] < 0 or bounds[1] >= shape[0] or bounds[3] >= shape[1]:
+    if bounds[0] < 0 or bounds[2] < 0 or bounds[1] >= shape[0] or bounds[3] >= shape[1]:
         raise InputError(
             f"rows and columns within the shape {shape}",
             got=f"rows {bounds[0]} to {bounds[1]}, columns {bounds[2]} to {bounds[3]}",

@@ -13,7 +13,7 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution, Status, Trace
 from tightframe.core.threads import threads_for
-from tightframe.deeplinear.alternating import alternating_least_squares
+from tightframe.deeplinear.alternating import alternating_least_squares, attainable
 from tightframe.deeplinear.held_out import choose_by_held_out
 from tightframe.deeplinear.observations import Observations
 from tightframe.deeplinear.path import balanced, descend_observed, spectral_network, thin_svd
@@ -29,8 +29,8 @@ from tightframe.deeplinear.rank_detection import (
 # Relative decrease of the objective over five sweeps below which a fit is not going to be exact: those that become so
 # within 500 sweeps to eight digits fall by 0.3 in the mean, and by more than 0.1 where they are slowest.
 _HOPELESS = 0.03
-# Ratio of singular values of an exact fit beyond which those below are tried without.
-_SUPERFLUOUS = 100.0
+# Ratio of singular values of an exact fit beyond which those below are tried without; kept only if that is exact too.
+_SUPERFLUOUS = 10.0
 # Entries that are too few to hold any out.
 _ASKED = 10
 # Columns of the network where the rank is unknown.
@@ -48,7 +48,7 @@ class Recipe:
         gamma: Rate of the outer factors, as a multiple of that of the inner layers.
         scale: Size of the start.
         step: Of the inner layers; None for a quarter of 2 / ||Hessian||.
-        tolerance: Relative residual at which observed entries count as fitted exactly.
+        tolerance: Relative residual at which observed entries count as fitted exactly; see `attainable`.
         validation: Share held out where none of the ranks fits exactly; 0 keeps the rank at the gap, and calls one
             exact that fits the observed entries without asking others.
         max_steps: Of the descent.
@@ -76,6 +76,8 @@ class Recipe:
             check_count(self.rank, "rank")
         if self.width is not None:
             check_count(self.width, "width")
+        check_count(self.max_steps, "max_steps")
+        check_count(self.max_sweeps, "max_sweeps")
         if not 0 <= self.validation < 1:
             raise InputError("a share in [0, 1)", got=f"validation={self.validation!r}", remedy="Use 0.1, or 0.")
         if not self.tolerance >= 0:
@@ -132,7 +134,8 @@ def complete_low_rank(
     3. Alternating least squares from the components above the gap make the fit precise. Where they do not fit the
        observed entries exactly, or not the few of these that were put aside (2 %, at most 100), the next two largest
        ratios are tried. Where both are fitted, a last sweep takes all entries.
-    4. Where none fits, there is noise or no gap: `choose_by_held_out` decides.
+    4. Where none fits, there is noise or no gap: `choose_by_held_out` decides. Where `max_sweeps` ended the first fit
+       before that could be seen, it stays as it is, and the status says so.
 
     A step costs O(|Omega| k + (m + n) k^2) and a sweep O(|Omega| r^2 + (m + n) r^3); no m x n matrix is formed.
 
@@ -158,6 +161,7 @@ def _completed(
     observed: Observations, recipe: Recipe, limit: int, width: int, tell: Callable[[str], None]
 ) -> CompletionSolution:
     began, trace = perf_counter(), Trace()
+    recipe = replace(recipe, tolerance=attainable(recipe.tolerance, observed.values.dtype))
     asked = recipe.validation > 0 and len(observed) >= _ASKED
     train, held = part_for_check(observed, seed=recipe.seed) if asked else (observed, None)
     network, top = spectral_network(
@@ -170,13 +174,11 @@ def _completed(
     gaps = candidate_ranks(S, observed, limit=limit)
     # Where the descent has stopped short of most of the entries' norm, no few components fit them.
     tried = gaps if descent.status.converged else gaps[:1]
-    found, exact = _exact(observed, train, held, recipe, [balanced(U, S, V, gap.rank) for gap in tried])
+    found, method = _by_gap(observed, train, held, recipe, [balanced(U, S, V, gap.rank) for gap in tried])
     _copy(trace, found.trace, perf_counter() - began - found.trace["seconds"][-1])
     tell(f"gap at rank {gaps[0].rank}, ratio {gaps[0].ratio:.3g}; {found.status}")
-    if exact or not asked:
-        factors, status = (found.A, found.B), found.status
-        method, errors = "exact rank" if exact else "rank at the gap", {}
-    else:
+    factors, status, errors = (found.A, found.B), found.status, {}
+    if not method:
         chosen = choose_by_held_out(
             observed, width=width, limit=limit, depth=recipe.depth, share=recipe.validation, seed=recipe.seed
         )
@@ -189,14 +191,16 @@ def _completed(
     return _solution(observed, factors, status, trace, method=method, gap=gaps[0], spectrum=S, held_out=errors)
 
 
-def _exact(
+def _by_gap(
     observed: Observations,
     train: Observations,
     held: Observations | None,
     recipe: Recipe,
     starts: list[tuple[Tensor, Tensor]],
-) -> tuple[Solution, bool]:
-    """The first fit that is exact, with the entries it has not seen too, or that from the first start; and which."""
+) -> tuple[Solution, str]:
+    """The first fit that is exact, with the entries it has not seen too, or that from the first start; and its name,
+    which is empty where entries held out are to choose.
+    """
     first = None
     for left, right in starts:
         fit = _swept(train, recipe, left, right, progress=_HOPELESS)
@@ -205,12 +209,14 @@ def _exact(
             continue
         fit = _trimmed(train, recipe, fit)
         if held is None or not len(held):
-            return fit, True
+            return fit, "exact rank"
         if agrees(fit.A, fit.B, train, held, tolerance=recipe.tolerance):
             whole = _joined(fit, _swept(observed, recipe, fit.A, fit.B))
             if whole.trace["residual"][-1] <= recipe.tolerance:
-                return whole, True
-    return (first if held is not None else _joined(first, _swept(observed, recipe, first.A, first.B))), False
+                return whole, "exact rank"
+    if held is None or first.status.outcome == "budget spent":
+        return _joined(first, _swept(observed, recipe, first.A, first.B)), "rank at the gap"
+    return first, ""
 
 
 def _swept(observed: Observations, recipe: Recipe, left: Tensor, right: Tensor, **options: float) -> Solution:

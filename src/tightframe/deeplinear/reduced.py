@@ -119,7 +119,7 @@ def descend_reduced(
     settings = Settings(step, momentum, weight_decay)
     times = recorded_steps(steps, every)
     objective = Factorization(frames.target)
-    bound = stable_step(objective, depth=frames.depth, momentum=momentum, weight_decay=weight_decay)
+    bound = stable_step(objective, depth=frames.depth, weight_decay=weight_decay)
     run = _Run(ChainDescent(frames.starts, objective, settings, [1.0] * frames.depth), frames)
     with threads_for(frames.target.shape[-1] ** 3), torch.no_grad():
         run.record(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +42,7 @@ def read_rows(estimator: BaseEstimator, X: ArrayLike | Tensor, *, reset: bool) -
     if not isinstance(X, Tensor):
         rows = validate_data(estimator, X, dtype=[np.float64, np.float32], reset=reset)
         tensor = torch.from_numpy(_owned(rows))
+        _check_finite(tensor)
         return tensor, Kind(False, tensor.dtype, tensor.device)
     _check_real(X)
     X = X.detach()
@@ -79,6 +82,32 @@ def read_signals(X: ArrayLike | Tensor, axes: int) -> tuple[Tensor, Kind]:
     _check_finite(tensor)
     kind = Kind(isinstance(X, Tensor), tensor.dtype, tensor.device)
     return (tensor if tensor.ndim == axes + 2 else tensor.unsqueeze(1)), kind
+
+
+def axis_sizes(sizes: int | Sequence[int], name: str = "kernel_size") -> tuple[int, ...]:
+    """One positive integer per axis, of a single one, a sequence or an array of them.
+
+    Raises:
+        InputError: Anything else.
+    """
+    several = isinstance(sizes, Sequence | np.ndarray | Tensor) and np.ndim(sizes) == 1
+    try:
+        found = tuple(operator.index(size) for size in (sizes if several else (sizes,)))
+    except TypeError:
+        found = ()
+    if not found or min(found) < 1 or isinstance(sizes, bool):
+        raise InputError(
+            f"{name}, a positive integer or one for each axis",
+            got=repr(sizes),
+            remedy="Pass an int for time series, (height, width) for images.",
+        )
+    return found
+
+
+def shape_of(values: ArrayLike | Tensor) -> tuple[int, ...]:
+    """The shape of an array, a tensor or nested lists."""
+    # Objects that are read through __array__ need not have a shape of their own.
+    return tuple(values.shape) if hasattr(values, "shape") else np.asarray(values).shape
 
 
 def _array(values: ArrayLike) -> np.ndarray:
@@ -122,4 +151,12 @@ def _check_finite(values: Tensor) -> None:
             "finite values",
             got=f"{int((~finite).sum())} of {values.numel()} NaN or infinite",
             remedy="Remove or fill them first.",
+        )
+    # Spectra are sums over all values, and are squared.
+    largest, most = float(values.abs().amax()), torch.finfo(values.dtype).max ** 0.5 / values.numel()
+    if not largest < most:
+        raise InputError(
+            f"values below {most:.0e} in {values.dtype}, whose sums of squares do not overflow",
+            got=f"a largest modulus of {largest:.3g}",
+            remedy="Look for a wrong unit, or rescale the data.",
         )

@@ -16,19 +16,29 @@ from tightframe.experiments import catalog
 from tightframe.experiments.base import Place
 from tightframe.experiments.entry import Entry
 from tightframe.experiments.sweeps import parallel
+from tightframe.report.ledger import statement_of
 from tightframe.runs.console import progress
 from tightframe.runs.record import Record
 from tightframe.runs.store import RunDirectory
 
 # Those that take longest at the preset quick, longest first, so that none of them begins last.
 HEAVIEST = (
+    "ufm-low-rank",
     "fine-tuning",
     "label-noise",
+    "curve-geometry",
+    "transfer-scores",
     "convolutional-dictionaries",
     "bilinear-variants",
-    "transfer-scores",
+    "gravitational-waves",
+    "ufm-depth",
+    "image-restoration",
+    "ufm-convex",
     "ufm-landscape",
+    "two-curves",
+    "ufm-collapse",
     "rate-reduction",
+    "ufm-bias",
     "random-labels",
     "weight-decay",
     "ufm-normalized-speed",
@@ -37,9 +47,13 @@ HEAVIEST = (
     "fixed-heads",
     "l4-columns",
     "l4-dictionaries",
+    "ufm-extended",
+    "ufm-perturbed",
     "depthwise",
+    "microscopy",
     "optimizers",
     "four-losses",
+    "spike-sorting",
 )
 # Of a reason in the ledger.
 _MOST_LETTERS = 300
@@ -129,7 +143,7 @@ def _attempt(entry: Entry, preset: str, place: Place) -> Attempt:
         where = traceback.extract_tb(error.__traceback__)[-1]
         said = f"{type(error).__name__} in {Path(where.filename).name}, line {where.lineno}: {error}"
         return Attempt(entry, reason=_cut(said))
-    judged = {claim.id.partition(".")[0] for claim in record.claims}
+    judged = {statement_of(claim) for claim in record.claims}
     if judged != set(entry.claims):
         said = (
             f"its record judges {', '.join(sorted(judged)) or 'nothing'}, not {', '.join(entry.claims)}: run it again"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tightframe.collapse.summary import CollapseSummary
 from tightframe.core.errors import InputError
@@ -22,6 +22,8 @@ from tightframe.trials.trial import Trial, TrialConfig, run_trial
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Place:
     data_root: Path | None = None
     workers: int = 0
     progress: bool = False
+
+
+def planned(entry: Entry, presets: Mapping[str, Plan], preset: str) -> Plan:
+    """What an experiment does at a preset; an InputError that lists the presets where there is none of this name."""
+    if preset not in presets:
+        raise InputError(
+            f"a preset of experiment {entry.name!r}", got=repr(preset), remedy=f"Use one of {', '.join(presets)}."
+        )
+    return presets[preset]
 
 
 @dataclass(frozen=True)
@@ -67,13 +78,7 @@ class Experiment:
 
     def trials(self, preset: str) -> Mapping[str, TrialConfig]:
         """Trial configurations of a preset; an InputError that lists the presets otherwise."""
-        if preset not in self.presets:
-            raise InputError(
-                f"a preset of experiment {self.entry.name!r}",
-                got=repr(preset),
-                remedy=f"Use one of {', '.join(self.presets)}.",
-            )
-        return self.presets[preset]
+        return planned(self.entry, self.presets, preset)
 
     def run(
         self, preset: str = "smoke", *, configs: Mapping[str, TrialConfig] | None = None, place: Place | None = None
@@ -91,8 +96,8 @@ class Experiment:
         Raises:
             InputError: Unknown preset, data that are not there, a run directory of another configuration.
         """
-        planned = self.trials(preset)
-        configs, place = configs or planned, place or Place()
+        begun_from = self.trials(preset)
+        configs, place = configs or begun_from, place or Place()
         started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
         plain = {"preset": preset} | {name: config.to_dict() for name, config in configs.items()}
         fabric = connect(precision=next(iter(configs.values())).train.precision)
@@ -111,7 +116,7 @@ class Experiment:
                 answer=outcome.answer,
                 config=plain,
                 preset=preset,
-                preset_config={"preset": preset} | {name: config.to_dict() for name, config in planned.items()},
+                preset_config={"preset": preset} | {name: config.to_dict() for name, config in begun_from.items()},
                 environment=describe(),
                 series=series_table([row for trial in trials.values() for row in trial.rows]),
                 tables=trial_tables(trials),

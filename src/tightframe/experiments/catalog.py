@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from tightframe.core.errors import InputError
@@ -24,7 +25,7 @@ ENTRIES: tuple[Entry, ...] = tuple(line for room in ROOMS for line in room.ENTRI
 
 
 def entry(name: str) -> Entry:
-    """The entry of this name, or the first that has this claim; an InputError that lists the names otherwise."""
+    """The entry of this name, or the first that has this claim; an InputError otherwise, see `entries`."""
     return entries(name)[0]
 
 
@@ -32,14 +33,17 @@ def entries(name: str) -> tuple[Entry, ...]:
     """The entry of this name, or all those that make this claim executable.
 
     Raises:
-        InputError: There is none; the message lists the names.
+        InputError: There is none; the message names those that are spelt alike, or else all.
     """
     found = tuple(candidate for candidate in ENTRIES if name == candidate.name or name in candidate.claims)
     if not found:
+        names = [candidate.name for candidate in ENTRIES]
+        near = get_close_matches(name, names, n=3)
+        advice = f"Perhaps you mean {' or '.join(near)}" if near else f"Use one of {', '.join(names)}"
         raise InputError(
             "the name of an experiment or the id of a claim",
             got=repr(name),
-            remedy=f"Use one of {', '.join(e.name for e in ENTRIES)}; `tightframe list` describes them.",
+            remedy=f"{advice}; `tightframe list` describes them.",
         )
     return found
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tightframe.core.errors import InputError
+from tightframe.core.files import unwritable
 from tightframe.experiments import catalog, ledger
 from tightframe.experiments.attempts import Attempt, attempts, gathered
 from tightframe.experiments.base import Place
 from tightframe.experiments.entry import Entry
 from tightframe.experiments.statements import Statement
-from tightframe.report.ledger import NAME, belongs
+from tightframe.report.ledger import NAME, belongs, statement_of
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Cell, Claim, Record, Table, Verdict, table_of
 from tightframe.runs.store import RunDirectory
@@ -113,9 +114,7 @@ def _directory(path: Path) -> RunDirectory:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            "a place to write the ledger", got=f"{path}: {error.strerror}", remedy="Choose another --out."
-        ) from error
+        raise unwritable(path, error) from error
     return RunDirectory(path)
 
 
@@ -153,7 +152,7 @@ def _verdict(verdicts: Sequence[Verdict], *, complete: bool) -> Verdict:
 def _claims(ids: set[str], records: Sequence[Record]) -> Table:
     rows = [
         {
-            "id": claim.id.partition(".")[0],
+            "id": statement_of(claim),
             "claim": claim.id,
             "statement": claim.statement,
             "source": claim.source,
@@ -167,7 +166,7 @@ def _claims(ids: set[str], records: Sequence[Record]) -> Table:
         }
         for record in records
         for claim in record.claims
-        if claim.id.partition(".")[0] in ids
+        if statement_of(claim) in ids
     ]
     return table_of(rows)
 

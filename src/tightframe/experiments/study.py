@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from tightframe.core.errors import InputError
-from tightframe.experiments.base import Place
+from tightframe.experiments.base import Place, planned
 from tightframe.experiments.entry import Entry
 from tightframe.experiments.sweeps import Sweep
 from tightframe.runs.environment import describe
@@ -57,13 +56,8 @@ class Study(Generic[Config]):
         Raises:
             InputError: Unknown preset, a run directory of another configuration.
         """
-        if preset not in self.presets:
-            known = ", ".join(self.presets)
-            raise InputError(
-                f"a preset of experiment {self.entry.name!r}", got=repr(preset), remedy=f"Use one of {known}."
-            )
-        planned, place = _plain(preset, self.presets[preset]), place or Place()
-        config = self.presets[preset] if config is None else config
+        begun_from, place = planned(self.entry, self.presets, preset), place or Place()
+        config = begun_from if config is None else config
         plain = _plain(preset, config)
         started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
         with begin(place.out, config=plain, resume=place.resume) as directory:
@@ -79,7 +73,7 @@ class Study(Generic[Config]):
                 answer=findings.answer,
                 config=plain,
                 preset=preset,
-                preset_config=planned,
+                preset_config=_plain(preset, begun_from),
                 environment=describe(),
                 tables=dict(findings.tables),
                 panels=findings.panels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -98,7 +98,7 @@ def _finished(function: Callable[[Any], Any], item: Any, kept: Path | None) -> A
 
 
 def _name(function: Callable[[Any], Any], item: Any) -> str:
-    """Of an item that says everything its result depends on: plain values, paths, and dataclasses of them.
+    """Of an item that says everything its result depends on: plain values, paths, tensors, and dataclasses of them.
 
     Raises:
         AttributeError: A function without a name, a partial one say, whose arguments are not seen.
@@ -113,9 +113,18 @@ def _opened(value: Any) -> Any:
         return {type(value).__qualname__: {entry.name: _opened(getattr(value, entry.name)) for entry in fields(value)}}
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, torch.Tensor):
+        return [str(value.dtype), list(value.shape), _digest(value)]
+    if isinstance(value, Mapping):
+        return {name: _opened(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_opened(entry) for entry in value]
     return value
+
+
+def _digest(values: torch.Tensor) -> str:
+    raw = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(raw.numpy().tobytes()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ Tokens = Literal["class", "mean", "all"]
 FEATURES = "features"
 _PLAIN = (nn.Sequential, nn.ModuleList)
 _NOT_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
+_NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _CONVOLUTIONAL = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
 
 
@@ -177,7 +178,8 @@ def _walk(module: nn.Module, path: str, counts: Counter) -> Iterator[tuple[str, 
 
 
 def _is_composite(module: nn.Module) -> bool:
-    return next(module.children(), None) is not None
+    # A normalisation that holds its activation, as timm has them, is no block.
+    return not isinstance(module, _NORMALISATIONS) and next(module.children(), None) is not None
 
 
 def _is_block(child: nn.Module, parent: nn.Module, counts: Counter) -> bool:

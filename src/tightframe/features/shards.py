@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError, reason
-from tightframe.core.files import is_file, replace_file
+from tightframe.core.files import is_file, replace_file, unwritable
 from tightframe.features.formats import read_safetensors, write_safetensors
 
 _INDEX = "index.json"
@@ -75,9 +75,7 @@ class FeatureShards:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(
-                "a place that can be written", got=f"{directory} ({error.strerror})", remedy="Choose another."
-            ) from error
+            raise unwritable(directory, error) from error
         return ShardWriter(directory, features=features, dtype=dtype, shard_rows=rows)
 
     @classmethod

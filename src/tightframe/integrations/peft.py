@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from tightframe.core.errors import InputError, MissingDependencyError
+from tightframe.core.errors import InputError, missing_package
 from tightframe.nn.tuning.placement import classifier_of
 from tightframe.nn.tuning.skip import SkipConnection
 
@@ -21,9 +21,7 @@ try:
     from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
     from peft.utils import ModulesToSaveWrapper, register_peft_method
 except ImportError as _error:
-    raise MissingDependencyError(
-        "the package peft, with register_peft_method", got="an environment without it", remedy="Install peft."
-    ) from _error
+    raise missing_package("the package `peft`, with register_peft_method", "hf", _error) from _error
 
 NAME = "SCL_FT"
 _LAYERS = "scl_ft_layers"

@@ -9,16 +9,14 @@ from typing import Any
 from torch import nn
 
 from tightframe.collapse.summary import CollapseSummary
-from tightframe.core.errors import InputError, MissingDependencyError
+from tightframe.core.errors import InputError, missing_package
 from tightframe.integrations.watch import Watch
 from tightframe.training.checkpoint import load_state_dict
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 except ImportError as _error:
-    raise MissingDependencyError(
-        "the package transformers", got="an environment without it", remedy="Install tightframe[hf]."
-    ) from _error
+    raise missing_package("the package `transformers`, for its Trainer", "hf", _error) from _error
 
 
 class CollapseTrainerCallback(TrainerCallback):

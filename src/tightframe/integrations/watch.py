@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 from tightframe.collapse.monitor import measure
 from tightframe.collapse.summary import CollapseSummary
 from tightframe.core.errors import InputError
+from tightframe.data.labelled.indexed import IndexedDataset
 
 
 class Watch:
@@ -71,8 +72,8 @@ def sweep(loader: Iterable[Any]) -> Iterable[Any]:
     """A loader of the same data set that shows every sample once, in order.
 
     Training goes on as if nothing had been read: the sampler, epoch count, workers and generators of the given loader
-    are not touched. Each rank of a process group gets a share of its own. Streams, and iterables that are no
-    DataLoader, are returned as they are.
+    are not touched. Each rank of a process group gets a share of its own. Positions that IndexedDataset puts beside
+    the labels are left out. Streams, and iterables that are no DataLoader, are returned as they are.
     """
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return loader
@@ -80,10 +81,11 @@ def sweep(loader: Iterable[Any]) -> Iterable[Any]:
     if size is None and loader.batch_sampler is None:  # the data set makes the batches
         return loader
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    dataset = loader.dataset.dataset if isinstance(loader.dataset, IndexedDataset) else loader.dataset
     return DataLoader(
-        loader.dataset,
+        dataset,
         batch_size=size or 64,
-        sampler=DistributedSampler(loader.dataset, shuffle=False) if several else None,
+        sampler=DistributedSampler(dataset, shuffle=False) if several else None,
         collate_fn=loader.collate_fn,
         num_workers=loader.num_workers,
         pin_memory=loader.pin_memory,

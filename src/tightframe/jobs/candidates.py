@@ -17,6 +17,7 @@ from tightframe.features.tap import FeatureTap
 from tightframe.jobs.finetune_options import FinetuneOptions
 from tightframe.jobs.options import MeasureOptions, ScoreOptions
 from tightframe.jobs.subject import imported_model, network_of
+from tightframe.runs.store import RunDirectory
 from tightframe.trials.prepared import Prepare, reading
 from tightframe.trials.shard import Shard
 
@@ -102,6 +103,12 @@ def candidate(spec: str, data: ImageData, options: Options, fabric: Fabric, *, k
 
 def _of_run(spec: str, data: ImageData, options: Options, fabric: Fabric) -> Candidate:
     """The network of a run, and images standardised as those that it was trained on."""
+    if "model_type" in RunDirectory(Path(spec)).config():
+        raise InputError(
+            "a run directory of `tightframe train`",
+            got=f"{spec}, a directory of transformers' save_pretrained",
+            remedy=f"Name it hf:{spec}.",
+        )
     source = MeasureOptions(checkpoint=Path(spec), data_root=options.data_root)
     model, trained_on = network_of(source).load(source, fabric)
     if trained_on.shape != data.shape:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.data.ratings import Triples, read_pairs, read_triples, write_triples
@@ -36,10 +36,9 @@ def complete(options: CompleteOptions) -> Record:
         InputError: A table that cannot be read, names in `pairs` that the ratings lack, or as for the estimator.
     """
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-    if options.folds < 0 or options.folds == 1:
-        raise InputError("0 or at least 2 folds", got=f"folds={options.folds}", remedy="Use 5.")
-    columns = {"row": options.row, "column": options.column, "value": options.value}
-    triples = read_triples(options.ratings, **columns)
+    _check(options)
+    triples = read_triples(options.ratings, row=options.row, column=options.column, value=options.value)
+    asked = None if options.pairs is None else _places(options.pairs, triples, row=options.row, column=options.column)
     device = connect(accelerator=options.accelerator).device
     given = (triples.rows, triples.columns, triples.values)
     observed = observe(
@@ -51,12 +50,26 @@ def complete(options: CompleteOptions) -> Record:
     config |= {key: value.name for key, value in config.items() if isinstance(value, Path)}
     with RunDirectory.create(options.out, config=config) as directory:
         model = _model(options).fit(observed)
-        predicted = _predictions(model, triples, options)
+        predicted = _best(model, triples, options) if asked is None else _asked(model, triples, asked, options)
         folds = _folds(observed, options)
         write_triples(options.out / "predictions.csv", predicted)
         record = _record(model, triples, folds, options, config, started, time.perf_counter() - clock)
         directory.save_record(record)
     return record
+
+
+def _check(options: CompleteOptions) -> None:
+    if options.folds < 0 or options.folds == 1:
+        raise InputError("0 or at least 2 folds", got=f"folds={options.folds}", remedy="Use 5.")
+    if not 0 <= options.coverage < 1:
+        raise InputError("a coverage in [0, 1)", got=repr(options.coverage), remedy="Use 0.9, or 0 for no intervals.")
+    if options.coverage > 0 and options.pairs is None:
+        raise InputError(
+            "pairs to give intervals for",
+            got=f"coverage={options.coverage:g} and no pairs",
+            remedy="Pass --pairs: what is chosen for its large prediction has no interval that holds so often.",
+        )
+    check_count(options.top, "top")
 
 
 def _model(options: CompleteOptions, *, calibrate: bool | None = None) -> DeepMatrixCompletion:
@@ -71,20 +84,22 @@ def _model(options: CompleteOptions, *, calibrate: bool | None = None) -> DeepMa
     )
 
 
-def _predictions(model: DeepMatrixCompletion, triples: Triples, options: CompleteOptions) -> dict[str, np.ndarray]:
-    if options.pairs is None:
-        rows = np.arange(triples.shape[0])
-        best, values = model.recommend(rows, top=min(options.top, triples.shape[1]))
-        kept = best.ravel() >= 0
-        rows, columns = np.repeat(rows, best.shape[1])[kept], best.ravel()[kept]
-        return _named(triples, rows, columns, {"predicted": values.ravel()[kept]})
-    asked = _places(options.pairs, triples, row=options.row, column=options.column)
-    with warnings.catch_warnings():
-        # Every row and column of the table has an entry; what is not in it is refused.
-        warnings.simplefilter("ignore", UserWarning)
-        found = {"predicted": model.predict(*asked)}
-        if options.coverage > 0:
-            found["low"], found["high"] = model.predict_interval(*asked, coverage=options.coverage)
+def _best(model: DeepMatrixCompletion, triples: Triples, options: CompleteOptions) -> dict[str, np.ndarray]:
+    """The best new columns of every row."""
+    rows = np.arange(triples.shape[0])
+    best, values = model.recommend(rows, top=min(options.top, triples.shape[1]))
+    kept = best.ravel() >= 0
+    rows, columns = np.repeat(rows, best.shape[1])[kept], best.ravel()[kept]
+    return _named(triples, rows, columns, {"predicted": values.ravel()[kept]})
+
+
+def _asked(
+    model: DeepMatrixCompletion, triples: Triples, asked: tuple[np.ndarray, np.ndarray], options: CompleteOptions
+) -> dict[str, np.ndarray]:
+    """The places asked for. Every row and column of the table has an entry, so that nothing falls back on averages."""
+    found = {"predicted": model.predict(*asked)}
+    if options.coverage > 0:
+        found["low"], found["high"] = model.predict_interval(*asked, coverage=options.coverage)
     return _named(triples, *asked, found)
 
 
@@ -96,15 +111,16 @@ def _places(path: Path, triples: Triples, *, row: str | None, column: str | None
         (pairs[0], triples.row_names, "rows"),
         (pairs[1], triples.column_names, "columns"),
     ):
-        places = {name: place for place, name in enumerate(known.tolist())}
-        missing = [name for name in names.tolist() if name not in places]
+        # As text: one table may have numbers only, and the other not.
+        places = {str(name): place for place, name in enumerate(known.tolist())}
+        missing = [name for name in map(str, names.tolist()) if name not in places]
         if missing:
             raise InputError(
                 f"{what} that the ratings have",
                 got=f"{len(missing)} others in {path}, the first {missing[0]!r}",
                 remedy="Remove them: nothing is known about them.",
             )
-        found.append(np.array([places[name] for name in names.tolist()])[index])
+        found.append(np.array([places[str(name)] for name in names.tolist()])[index])
     return found[0], found[1]
 
 
@@ -156,7 +172,7 @@ def _record(
         "rows": triples.shape[0],
         "columns": triples.shape[1],
         "entries": model.n_observed_,
-        "share observed": model.n_observed_ / (triples.shape[0] * triples.shape[1]),
+        "share observed": f"{model.n_observed_ / (triples.shape[0] * triples.shape[1]):.3g}",
         "rank": model.rank_,
         "fit": model.method_,
         "status": str(model.solution_.status),

@@ -26,7 +26,7 @@ class CompleteOptions:
         biases: Fit mean, row and column effects first.
         folds: Folds of the cross-validation; 0 for none.
         validation: Share held out to choose a fit where no rank fits exactly.
-        coverage: Share of entries that the intervals of predicted pairs should hold; 0 for no intervals.
+        coverage: Share of entries that the intervals of predicted `pairs` should hold; 0 for no intervals.
         duplicates: Entries given more than once: error, or mean.
         seed: Of folds and starts.
         accelerator: auto, cpu, cuda or mps.

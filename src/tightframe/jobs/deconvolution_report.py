@@ -106,7 +106,15 @@ def record_of(job: Deconvolution, found: Found, config: dict[str, Any]) -> Recor
         down = {1: "amplitude", 2: "row", 3: "row"}[axes]
         caption = f"The first {_ROWS} of the list." if len(rows) > _ROWS else "All of the list."
         panels.append(
-            Panel(kind="scatter", title="Defects", caption=caption, table="defects", x=across, y=down, color="kernel")
+            Panel(
+                kind="scatter",
+                title=_what(found).capitalize(),
+                caption=caption,
+                table="defects",
+                x=across,
+                y=down,
+                color="kernel",
+            )
         )
     return Record(
         name="deconvolve",
@@ -224,7 +232,7 @@ def _answer(job: Deconvolution, found: Found, rows: list[Row]) -> str:
     counted = "1 kernel" if len(found.kernels) == 1 else f"{len(found.kernels)} kernels"
     sure = f"{job.options.confidence:.0%}"
     text = (
-        f"{len(rows)} defects of {counted} in {job.options.signals.name} at a confidence of at least {sure}. "
+        f"{len(rows)} {_what(found)} of {counted} in {job.options.signals.name} at a confidence of at least {sure}. "
         f"Background taken out: {job.background}; penalty {found.alpha:.3g}, "
     )
     text += {
@@ -235,6 +243,11 @@ def _answer(job: Deconvolution, found: Found, rows: list[Row]) -> str:
     if job.noise == "background" and job.options.noise == "background":
         text = text.replace(", as a penalty from white noise fills the image with activations", "")
     return f"{text} {found.solution.status.message[:1].upper()}{found.solution.status.message[1:]}."
+
+
+def _what(found: Found) -> str:
+    """What happens in traces, and is seen in images."""
+    return "events" if found.kernels.ndim == 2 else "defects"
 
 
 def _spread(image: np.ndarray) -> np.ndarray:

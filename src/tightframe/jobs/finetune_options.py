@@ -42,7 +42,7 @@ class FinetuneOptions:
         limit: Use this many training samples, balanced over the classes.
         size: As in train.
         hub_size: Height and width of the images for hf: and timm: networks that do not say which they want.
-        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        data_root: Folder of the data sets; by default the one that TIGHTFRAME_DATA names.
         workers: Loader processes.
         accelerator: auto, cpu, cuda or mps.
         out: Run directory for what changed (delta.safetensors), the record and the report.

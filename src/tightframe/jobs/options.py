@@ -43,7 +43,7 @@ class TrainOptions:
         layers: Measure every block, or the classifier's input alone.
         observations: Number of epochs at which the network is measured, evenly spaced in log(epoch).
         checkpoint_every: Epochs between checkpoints.
-        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        data_root: Folder of the data sets; by default the one that TIGHTFRAME_DATA names.
         workers: Loader processes, for images decoded while they are read.
         accelerator: auto, cpu, cuda or mps.
         resume: Go on from the checkpoint in the run directory.
@@ -125,7 +125,7 @@ class MeasureOptions:
         depth: As in train, for a model given by name.
         limit: As in train.
         size: As in train.
-        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        data_root: Folder of the data sets; by default the one that TIGHTFRAME_DATA names.
         workers: Loader processes.
         accelerator: auto, cpu, cuda or mps.
         out: Run directory for the record and the report.
@@ -186,7 +186,7 @@ class CertifyOptions:
         depth: As in train, for a model given by name.
         limit: As in train.
         size: As in train.
-        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        data_root: Folder of the data sets; by default the one that TIGHTFRAME_DATA names.
         workers: Loader processes.
         accelerator: auto, cpu, cuda or mps.
         out: Run directory for the record and the report.
@@ -244,7 +244,7 @@ class ScoreOptions:
         limit: Use this many training samples, balanced over the classes.
         size: As in train.
         hub_size: Height and width of the images for hf: and timm: networks that do not say which they want.
-        data_root: Folder of the data sets (default: TIGHTFRAME_DATA).
+        data_root: Folder of the data sets; by default the one that TIGHTFRAME_DATA names.
         workers: Loader processes.
         accelerator: auto, cpu, cuda or mps.
         out: Run directory for the record and the report.

@@ -44,9 +44,11 @@ def record_of(sorting: Sorting, recording: Recording, config: dict[str, Any], *,
 def _answer(sorting: Sorting, recording: Recording, exported: bool) -> str:
     worst = max(row["ISI violations"] for row in sorting.quality)
     near = float(sorting.spikes.overlapping().mean()) if len(sorting.spikes) else 0.0
+    channels = "1 channel" if recording.channels == 1 else f"{recording.channels} channels"
+    units = "1 unit" if len(sorting.templates) == 1 else f"{len(sorting.templates)} units"
     text = (
-        f"{len(sorting.templates)} units fired {len(sorting.spikes):,} spikes in {recording.seconds:.1f} s on "
-        f"{recording.channels} channels; {near:.1%} of them within 1.5 ms of another unit's. At most "
+        f"{units} fired {len(sorting.spikes):,} spikes in {recording.seconds:.1f} s on "
+        f"{channels}; {near:.1%} of them within 1.5 ms of another unit's. At most "
         f"{worst:.2%} of the intervals of a unit are below 1.5 ms."
     )
     return text if exported else f"{text} No sorting of spikeinterface was written: the package is not installed."

@@ -9,15 +9,18 @@ from datetime import UTC, datetime
 from tightframe.jobs.options import TrainOptions
 from tightframe.runs.environment import describe
 from tightframe.runs.record import Record, series_table
-from tightframe.runs.store import begin
+from tightframe.runs.store import begin, write_atomic
 from tightframe.training.config import TrainConfig
 from tightframe.training.fabric import connect
 from tightframe.trials.pictures import shown, trial_panels, trial_tables
+from tightframe.trials.suspects import believed_wrong
 from tightframe.trials.trial import Trial, TrialConfig, run_trial
+
+LABELS = "labels.csv"
 
 
 def train(options: TrainOptions) -> Record | None:
-    """Train, measure on the way, and save the record in `options.out`.
+    """Train, measure on the way, and save the record in `options.out`; where labels are judged, `labels.csv` too.
 
     A run that was interrupted, even by kill -9, goes on with `options.resume` and ends with the record it would have
     had. A finished run that is resumed is read back.
@@ -62,6 +65,8 @@ def train(options: TrainOptions) -> Record | None:
             started=started,
             seconds=time.perf_counter() - clock,
         )
+        if trial.labels is not None:
+            write_atomic(directory.path / LABELS, believed_wrong(trial.labels, trial.data.data))
         directory.save_record(record)
     return record
 
@@ -74,8 +79,11 @@ def _answer(trial: Trial) -> str:
     )
     if audit is None:
         return text
-    found, flagged, wrong = (int(part.sum()) for part in (audit.flagged & audit.wrong, audit.flagged, audit.wrong))
-    return f"{text} {flagged} of {len(audit.given)} labels are believed wrong, {found} of them rightly; {wrong} are."
+    text = f"{text} {int(audit.flagged.sum())} of {len(audit.given)} labels are believed wrong"
+    if audit.truth is None:
+        return f"{text}."
+    wrong = audit.given != audit.truth
+    return f"{text}, {int((audit.flagged & wrong).sum())} of them rightly; {int(wrong.sum())} are."
 
 
 def trial_config(options: TrainOptions) -> TrialConfig:

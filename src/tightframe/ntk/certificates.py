@@ -18,6 +18,7 @@ from tightframe.ntk.circulant import BlockCirculant, circulant_kernel
 from tightframe.ntk.dynamics import check_vector
 from tightframe.ntk.gaps import closest_pair
 from tightframe.ntk.kernel import relu_ntk
+from tightframe.ntk.labelled import read_curves
 from tightframe.ntk.operator import KernelOperator
 from tightframe.ntk.recursion import Architecture
 
@@ -26,6 +27,8 @@ Method = Literal["auto", "cholesky", "circulant", "conjugate gradients"]
 
 _DENSE_UP_TO = 5000
 _UNIT = 1e-6
+# What Cholesky factors of a singular kernel need on the diagonal, over its trace: that of unit mass is the depth.
+_JITTER = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class TangentCertificate:
     solution: Solution
 
     def bound(self, time: float) -> float:
-        """||g|| / (e t) + residual, or the initial error where that is smaller."""
+        """||g|| / (e t) + residual, or the initial error where that is smaller; the residual at `math.inf`."""
         _check_time(time)
         return min(self.initial, self.norm / (math.e * time) + self.residual)
 
@@ -118,8 +121,10 @@ def certificate(
 
     Reference: [buchanan2021deep], definition 3.1; [wang2021geometry], section 2.
     """
-    points, mass, target = _problem(curves, zeta)
+    curves = read_curves(curves)
     check_count(depth, "depth")
+    points, mass, target = _problem(curves, zeta)
+    _check_apart(points, depth)
     chosen, reason, matrix = _choose(curves, mass, depth, method)
     roots = mass.sqrt()
     trace = Trace()
@@ -167,14 +172,18 @@ def _problem(curves: Sequence[SampledCurve], zeta: Vector | None) -> tuple[Tenso
     if zeta is None:
         first, second = (points.new_ones(len(curve.points)) for curve in curves)
         zeta = torch.cat((-first, second))
+    return points, mass / mass.sum(), check_vector(zeta, mass)
+
+
+def _check_apart(points: Tensor, depth: int) -> None:
     gap, first, second = closest_pair(points)
     if gap < 1e-12:
         raise DegenerateError(
             "points that differ: equal ones make the kernel singular, and curves that touch have separation zero",
             got=f"points {first} and {second} at an angle of {gap:.1e}",
-            remedy="Remove one of the two, or move the curves apart.",
+            remedy="Remove one of the two, or move the curves apart. In a solve of your own, add "
+            f"{_JITTER * depth:.0e} to the diagonal of the kernel times the weights.",
         )
-    return points, mass / mass.sum(), check_vector(zeta, mass)
 
 
 def _choose(
@@ -215,7 +224,7 @@ def _orbits(curves: Sequence[SampledCurve], mass: Vector, depth: int) -> BlockCi
 def _cholesky_solve(matrix: Tensor, right: Vector) -> Vector:
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if int(failed):
-        jitter = 1e-13 * float(matrix.diagonal().sum())
+        jitter = _JITTER * float(matrix.diagonal().sum())
         raise DegenerateError(
             "a kernel that is positive definite in float64",
             got="points so close that it is singular",
@@ -244,5 +253,5 @@ def _conjugate_gradients(matrix: KernelOperator, right: Vector, tolerance: float
 
 
 def _check_time(time: float) -> None:
-    if not (math.isfinite(time) and time > 0):
+    if not time > 0:
         raise InputError("a time above 0", got=repr(time), remedy="At time 0 the error is `initial`.")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import DegenerateError, InputError
@@ -14,6 +16,7 @@ from tightframe.core.rng import generator
 from tightframe.core.typing import Float, Labels, Tensor
 from tightframe.data.curves import SampledCurve
 from tightframe.ntk.certificates import certificate
+from tightframe.ntk.labelled import is_cloud
 from tightframe.ntk.manifold import classes_of, clover_number, curvature, separation
 
 DEPTHS = (1, 2, 3, 5, 8, 12, 18, 25, 35, 50, 71, 100, 141, 200)
@@ -59,8 +62,8 @@ class DepthRecommendation:
 
 
 def recommend(
-    data: Sequence[SampledCurve] | Float[Tensor, "n d"],
-    labels: Labels | None = None,
+    data: Sequence[SampledCurve] | Float[Tensor, "n d"] | ArrayLike,
+    labels: Labels | ArrayLike | None = None,
     *,
     depths: Sequence[int] | None = None,
     max_points: int = 1000,
@@ -73,8 +76,8 @@ def recommend(
     class against the rest.
 
     Args:
-        data: One curve per class, or points (n, d) with `labels`; points are taken as directions.
-        labels: (n,), class indices.
+        data: One curve per class, or points (n, d), tensor or array, with `labels`; points are taken as directions.
+        labels: (n,), class indices; an array may hold names.
         depths: What to try; when None, fourteen from 1 to 200 and, where 5.5 over the separation is larger, that and
             twice that.
         max_points: Of a point cloud, a random part of this size is certified; its separation is that of all.
@@ -99,7 +102,7 @@ def recommend(
     wanted = _depths(depths, rule)
     curves = _curves(data, labels, check_count(max_points, "max_points", least=10), seed)
     bent = loops = None
-    if not isinstance(data, Tensor):
+    if not is_cloud(data):
         bent = max(float(curvature(curve).amax()) for curve in curves)
         loops = clover_number(curves)
     tried, norms, residuals = [], [], []
@@ -135,9 +138,9 @@ def _depths(depths: Sequence[int] | None, rule: float) -> list[int]:
     return sorted({check_count(depth, "depths") for depth in depths})
 
 
-def _curves(data: Sequence[SampledCurve] | Tensor, labels: Labels | None, most: int, seed: int) -> list[SampledCurve]:
+def _curves(data: Any, labels: Any, most: int, seed: int) -> list[SampledCurve]:
     """Curves as they are, or a part of a point cloud with equal weights."""
-    if not isinstance(data, Tensor):
+    if not is_cloud(data):
         return list(data)
     classes = classes_of(data, labels)
     share = min(1.0, most / sum(map(len, classes)))

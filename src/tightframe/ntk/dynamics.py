@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 
-from tightframe.core.checks import check_count
+from tightframe.core.checks import check_count, check_same_device
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.typing import Float, Tensor
 
@@ -65,12 +66,12 @@ class LinearDynamics:
         self.rates: Tensor = values.clamp(min=0.0)
 
     def errors(self, initial: Vector, times: Sequence[float]) -> Float[Tensor, "t n"]:
-        """zeta at these times (t,), as rows.
+        """zeta at these times (t,), as rows; at `math.inf` what the kernel never reaches, to rounding.
 
         Raises:
             InputError: An initial error of another shape, times below zero.
         """
-        return self._decayed(initial, torch.exp(-self._times(times)[:, None] * self.rates))
+        return self._decayed(initial, self._decay(times))
 
     def after_steps(self, initial: Vector, step: float, steps: Sequence[int]) -> Float[Tensor, "t n"]:
         """zeta after these numbers of steps of gradient descent of this size: (I - step K / n)^steps zeta_0.
@@ -85,7 +86,7 @@ class LinearDynamics:
                 got=repr(step),
                 remedy="Take a smaller step.",
             )
-        powers = self._times(steps)[:, None]
+        powers = check_times(steps).to(factors.device)[:, None]
         return self._decayed(initial, factors.sign() ** powers * factors.abs() ** powers)
 
     def _decayed(self, initial: Vector, factors: Float[Tensor, "t n"]) -> Float[Tensor, "t n"]:
@@ -95,11 +96,13 @@ class LinearDynamics:
     def norms(self, initial: Vector, times: Sequence[float]) -> Float[Tensor, " t"]:
         """Norm of zeta in L2(mu) at these times."""
         amounts = self.vectors.T @ (check_vector(initial, self._roots) * self._roots)
-        decay = torch.exp(-self._times(times)[:, None] * self.rates)
-        return torch.linalg.vector_norm(decay * amounts, dim=1)
+        return torch.linalg.vector_norm(self._decay(times) * amounts, dim=1)
 
-    def _times(self, times: Sequence[float]) -> Tensor:
-        return check_times(times).to(self.rates.device)
+    def _decay(self, times: Sequence[float]) -> Float[Tensor, "t n"]:
+        moments = check_times(times, endless=True).to(self.rates.device)[:, None]
+        # Rates within rounding of zero are zero, which infinity times them would not be.
+        floor = torch.finfo(self.rates.dtype).eps * len(self.rates) * self.rates[-1]
+        return torch.where(moments.isinf(), (self.rates <= floor).to(self.rates), torch.exp(-moments * self.rates))
 
 
 def lanczos_errors(
@@ -122,7 +125,7 @@ def lanczos_errors(
         kernel: A, with `@`: a tensor, a `KernelOperator` (with weights 1 / n for the mean squared error), a
             `BlockCirculant`.
         initial: zeta (n,).
-        times: At least zero.
+        times: At least zero and finite; `LinearDynamics` has the limit.
         tolerance: Of the stopping rule.
         max_products: Most products with A.
 
@@ -130,16 +133,20 @@ def lanczos_errors(
         (t, n), float64.
 
     Raises:
-        InputError: Times below zero, a tolerance not above zero.
+        InputError: Times below zero or infinite, a tolerance not above zero, an initial error that is not finite or
+            does not fit, a matrix that is not finite and symmetric.
         DegenerateError: The rule does not hold after `max_products`.
 
     Reference: [hochbruck1997krylov], section 4.
     """
-    moments = check_times(times).to(initial.device)
+    start = _check_start(kernel, initial)
+    if isinstance(kernel, Tensor):
+        check_same_device(kernel, start, "kernel and initial")
+        kernel = check_kernel(kernel).double()
+    moments = check_times(times).to(start.device)
     check_count(max_products, "max_products", least=2)
     if not tolerance > 0:
         raise InputError("tolerance above 0", got=repr(tolerance), remedy="Use 1e-8.")
-    start = initial.double()
     size = float(torch.linalg.vector_norm(start))
     if size == 0:
         return start.expand(len(moments), -1).clone()
@@ -168,6 +175,19 @@ def lanczos_errors(
         got=f"a larger change after {max_products} products",
         remedy="Raise max_products, or ask for smaller times.",
     )
+
+
+def _check_start(kernel: LinearMap, initial: Vector) -> Vector:
+    """The initial error in float64, one entry per row of the map where that says how many it has."""
+    if not isinstance(initial, Tensor) or initial.ndim != 1:
+        got = f"shape {tuple(initial.shape)}" if isinstance(initial, Tensor) else type(initial).__name__
+        raise InputError("initial is a tensor (n,)", got=got, remedy="Pass predictions minus targets.")
+    if not hasattr(kernel, "__matmul__") or isinstance(kernel, np.ndarray):
+        raise InputError(
+            "a tensor or a map with @", got=type(kernel).__name__, remedy="Convert arrays with torch.from_numpy."
+        )
+    rows = kernel.shape[0] if hasattr(kernel, "shape") else len(initial)
+    return check_vector(initial, initial.new_empty(rows, dtype=torch.float64))
 
 
 def _small_exponentials(diagonal: list[float], beside: list[float], times: Tensor) -> Tensor:
@@ -202,11 +222,13 @@ def check_vector(vector: Tensor, like: Vector) -> Vector:
     return vector.detach().to(like)
 
 
-def check_times(times: Sequence[float]) -> Vector:
-    """Times of at least zero, float64."""
+def check_times(times: Sequence[float], *, endless: bool = False) -> Vector:
+    """Times of at least zero, float64; infinite ones where `endless`."""
     moments = torch.as_tensor(times, dtype=torch.float64).cpu()
-    if moments.ndim != 1 or not len(moments) or not bool((moments >= 0).all()) or bool(moments.isinf().any()):
-        raise InputError("times: a sequence of numbers of at least 0", got=repr(times), remedy="Use [0.0, 1.0, 10.0].")
+    known = moments.ndim == 1 and len(moments) > 0 and bool((moments >= 0).all())
+    if not known or (bool(moments.isinf().any()) and not endless):
+        wanted = "numbers of at least 0" if endless else "finite numbers of at least 0"
+        raise InputError(f"times: a sequence of {wanted}", got=repr(times), remedy="Use [0.0, 1.0, 10.0].")
     return moments
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.typing import Tensor
-from tightframe.ntk.chain import Chain, read_chain
+from tightframe.ntk.chain import Chain, Factor, read_chain
 
 Method = Literal["auto", "products", "jacobians"]
+
+Derivatives = TypeVar("Derivatives")
+
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +61,12 @@ def empirical_ntk(
         1_l is one where it has a bias, and B_l (n, d_{l+1}) are the derivatives of an output by that layer's outputs.
         No Jacobian is formed, whose size is that of the network for every point; other networks take torch.func.
 
-    Layers are evaluated as in `model.eval()`; weights with `requires_grad=False` do not count.
+    Layers are evaluated as in `model.eval()`, and nothing of the model changes; weights with `requires_grad=False` do
+    not count.
 
     Args:
         model: Any module of tensors (n, ...) to (n, k) or (n,).
-        X: (n, ...), in the precision and on the device of the weights.
+        X: (n, ...), in the precision and on the device of the weights; integers for a model with embeddings.
         Z: (m, ...); X when None.
         trace: "sum" or "mean" of the outputs' own kernels, or "none" for all pairs of outputs.
         method: "products", "jacobians", or "auto" for the first where it applies.
@@ -70,7 +78,7 @@ def empirical_ntk(
 
     Raises:
         InputError: A model that is no chain with method="products", inputs of another precision or device, outputs
-            that are not (n,) or (n, k), a model without trainable weights.
+            that are not one tensor (n,) or (n, k), a model without trainable weights.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -86,19 +94,25 @@ def empirical_ntk(
     chain, chosen, reason = _choose(model, method)
     if verbose:
         sys.stderr.write(f"empirical_ntk: {chosen}, because {reason}\n")
-    training = {module: module.training for module in model.modules()}
+    with _evaluated(model), torch.no_grad():
+        outputs = _count_outputs(model, X)
+        if chain is None:
+            values = _by_jacobians(model, X, Z, trace == "none", batch)
+        else:
+            values = _by_products(chain, X, Z, trace == "none", batch)
+    return EmpiricalKernel(values.detach() / outputs if trace == "mean" else values.detach(), chosen, reason)
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """The model as in `model.eval()`, so that nothing of it changes, not even running averages; then as it was."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        compute = _by_jacobians if chain is None else _by_products
-        with torch.no_grad():
-            values = compute(model if chain is None else chain, X, Z, trace == "none", batch)
+        yield
     finally:
-        for module, mode in training.items():
+        for module, mode in modes.items():
             module.training = mode
-    if trace == "mean":
-        outputs = model(X[:1]).reshape(1, -1).shape[1]
-        values = values / outputs
-    return EmpiricalKernel(values.detach(), chosen, reason)
 
 
 def _choose(model: nn.Module, method: Method) -> tuple[Chain | None, str, str]:
@@ -116,23 +130,34 @@ def _choose(model: nn.Module, method: Method) -> tuple[Chain | None, str, str]:
     return None, "jacobians", obstacle
 
 
-def _by_products(chain: Chain, X: Tensor, Z: Tensor | None, full: bool, batch: int) -> Tensor:
-    """(n, m), or (n, m, k, k): tile by tile of `batch` points."""
-    rows = []
-    for first in X.split(batch):
-        left = chain.factors(first)
-        across = []
-        for second in (X if Z is None else Z).split(batch):
-            # Tiles of one set are compared by where they start in it.
-            same = Z is None and second.data_ptr() == first.data_ptr()
-            across.append(_contract(left, left if same else chain.factors(second), full))
-        rows.append(torch.cat(across, dim=1))
-    return torch.cat(rows)
-
-
-def _contract(
-    left: list[tuple[Tensor, Tensor, bool, bool]], right: list[tuple[Tensor, Tensor, bool, bool]], full: bool
+def _tiled(
+    X: Tensor,
+    Z: Tensor | None,
+    batch: int,
+    derive: Callable[[Tensor], Derivatives],
+    contract: Callable[[Derivatives, Derivatives], Tensor],
 ) -> Tensor:
+    """The kernel by tiles of `batch` points; of one set, what lies below the diagonal is what lies above, turned."""
+    rows: list[list[Tensor]] = []
+    for place, first in enumerate(X.split(batch)):
+        left = derive(first)
+        row: list[Tensor] = []
+        for other, second in enumerate((X if Z is None else Z).split(batch)):
+            if Z is None and other < place:
+                above = rows[other][place].transpose(0, 1)
+                row.append(above if above.ndim == 2 else above.transpose(2, 3))
+            else:
+                row.append(contract(left, left if Z is None and other == place else derive(second)))
+        rows.append(row)
+    return torch.cat([torch.cat(row, dim=1) for row in rows])
+
+
+def _by_products(chain: Chain, X: Tensor, Z: Tensor | None, full: bool, batch: int) -> Tensor:
+    """(n, m), or (n, m, k, k)."""
+    return _tiled(X, Z, batch, chain.factors, lambda left, right: _contract(left, right, full))
+
+
+def _contract(left: list[Factor], right: list[Factor], full: bool) -> Tensor:
     total: Tensor | None = None
     for (a, b, weight, bias), (c, d, _, _) in zip(left, right, strict=True):
         inputs = a @ c.T if weight else a.new_zeros(len(a), len(c))
@@ -157,20 +182,20 @@ def _by_jacobians(model: nn.Module, X: Tensor, Z: Tensor | None, full: bool, bat
         state = {place: known[name] for place, name in places.items()} | buffers
         return functional_call(model, state, (point[None],), tie_weights=False).reshape(-1)
 
-    def jacobian(points: Tensor) -> dict[str, Tensor]:
-        return vmap(jacrev(outputs), (None, 0))(weights, points)
+    # PReLU's derivative knows no batches within batches: there outputs are taken one by one.
+    together = 1 if any(isinstance(each, nn.PReLU) for each in model.modules()) else None
 
-    rows = []
-    for first in X.split(batch):
-        left = jacobian(first)
-        across = []
-        for second in (X if Z is None else Z).split(batch):
-            same = Z is None and second.data_ptr() == first.data_ptr()
-            right = left if same else jacobian(second)
-            letters = "nkp,mjp->nmkj" if full else "nkp,mkp->nm"
-            across.append(sum(torch.einsum(letters, left[k].flatten(2), right[k].flatten(2)) for k in left))
-        rows.append(torch.cat(across, dim=1))
-    return torch.cat(rows)
+    def jacobian(points: Tensor) -> dict[str, Tensor]:
+        # Attention's fused forms know no batches of derivatives, its formula does.
+        with sdpa_kernel(SDPBackend.MATH):
+            return vmap(jacrev(outputs, chunk_size=together), (None, 0))(weights, points)
+
+    def contract(left: dict[str, Tensor], right: dict[str, Tensor]) -> Tensor:
+        letters = "nkp,mjp->nmkj" if full else "nkp,mkp->nm"
+        first, *others = [torch.einsum(letters, left[name].flatten(2), right[name].flatten(2)) for name in left]
+        return sum(others, first)
+
+    return _tiled(X, Z, batch, jacobian, contract)
 
 
 def _places(model: nn.Module) -> dict[str, str]:
@@ -194,17 +219,28 @@ def _check_inputs(model: nn.Module, X: Tensor, Z: Tensor | None) -> None:
         if not isinstance(points, Tensor) or points.ndim < 2 or not points.numel():
             got = f"shape {tuple(points.shape)}" if isinstance(points, Tensor) else type(points).__name__
             raise InputError(f"{name} is a tensor (n, ...), not empty", got=got, remedy="Use x[None] for one point.")
-        if points.dtype != weight.dtype or points.device != weight.device:
+        # Indices into an embedding have no precision.
+        indexed = not points.is_floating_point() and any(isinstance(each, _EMBEDDINGS) for each in model.modules())
+        if points.device != weight.device or not (indexed or points.dtype == weight.dtype):
             raise InputError(
                 f"{name} in the precision and on the device of the weights, {weight.dtype} on {weight.device}",
                 got=f"{points.dtype} on {points.device}",
                 remedy=f"Convert it with {name}.to(weight).",
             )
-    with torch.no_grad():
-        shape = model(X[:1]).shape
-    if len(shape) not in (1, 2) or shape[0] != 1:
+
+
+def _count_outputs(model: nn.Module, X: Tensor) -> int:
+    found = model(X[:1])
+    if not isinstance(found, Tensor):
+        raise InputError(
+            "outputs (n,) or (n, k) as one tensor",
+            got=type(found).__name__,
+            remedy="Wrap the model in a module that returns its logits alone.",
+        )
+    if found.ndim not in (1, 2) or found.shape[0] != 1:
         raise InputError(
             "outputs (n,) or (n, k)",
-            got=f"shape {tuple(shape)} for one point",
+            got=f"shape {tuple(found.shape)} for one point",
             remedy="Wrap the model to flatten them.",
         )
+    return found.numel()

@@ -17,6 +17,8 @@ from torch import Tensor
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.ntk.dynamics import LinearDynamics
 from tightframe.ntk.kernel import relu_nngp, relu_ntk
+from tightframe.ntk.points import read_points
+from tightframe.ntk.recursion import Architecture, Pairs, recursion
 
 
 class ReLUKernel(Kernel):
@@ -58,28 +60,34 @@ class ReLUKernel(Kernel):
         settings = {"weight_variance": self.weight_variance, "bias_variance": self.bias_variance}
         rows = np.atleast_2d(np.asarray(X))
         others = None if Y is None else np.atleast_2d(np.asarray(Y)).astype(rows.dtype, copy=False)
-        if self.kind == "tangent":
+        if self._kind() == "tangent":
             values = relu_ntk(rows, others, depth=self.depth, readout=self.readout, **settings)
-        elif self.kind == "covariance":
-            values = relu_nngp(rows, others, depth=self.depth, **settings)
         else:
-            raise InputError('kind is "tangent" or "covariance"', got=repr(self.kind), remedy="Choose one of these.")
+            values = relu_nngp(rows, others, depth=self.depth, **settings)
         return (values, np.empty((*values.shape, 0))) if eval_gradient else values
 
     def diag(self, X: ArrayLike) -> np.ndarray:
-        """(n,), the kernel of every point with itself, without the others."""
-        rows = np.asarray(X)
-        # Of one point for every norm, as the diagonal depends on nothing else.
-        norms = np.linalg.norm(rows, axis=1)
-        distinct, inverse = np.unique(norms, return_inverse=True)
-        return np.array([self(np.array([[norm]]))[0, 0] for norm in distinct])[inverse]
+        """(n,), the kernel of every point with itself, without the others: it depends on their norms alone."""
+        points = read_points(np.atleast_2d(np.asarray(X)), zeros=self.bias_variance > 0)
+        network = Architecture(self.depth, self.weight_variance, self.bias_variance, self.readout)
+        squares = points.norms.square()
+        covariance, tangent = recursion(Pairs(squares, squares, torch.zeros_like(squares), 2 * squares), network)
+        return points.returned(tangent if self._kind() == "tangent" else covariance)
 
     def is_stationary(self) -> bool:
         """False: it depends on more than differences."""
         return False
 
+    def _kind(self) -> str:
+        if self.kind not in ("tangent", "covariance"):
+            raise InputError('kind is "tangent" or "covariance"', got=repr(self.kind), remedy="Choose one of these.")
+        return self.kind
+
     def __repr__(self) -> str:
-        return f"ReLUKernel(depth={self.depth}, kind={self.kind!r})"
+        usual = ReLUKernel(self.depth, kind=self.kind).get_params()
+        changed = {name: value for name, value in self.get_params().items() if value != usual[name]}
+        settings = {"depth": self.depth, "kind": self.kind, **changed}
+        return f"ReLUKernel({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
 
 class TangentKernelRegressor(RegressorMixin, BaseEstimator):
@@ -130,7 +138,7 @@ class TangentKernelRegressor(RegressorMixin, BaseEstimator):
         """Solve for the dual coefficients.
 
         Raises:
-            InputError: A time not above zero, a negative ridge.
+            InputError: A time not above zero, a negative ridge, targets that are not finite.
             DegenerateError: Points that are there twice, with infinite time and no ridge.
         """
         if not self.time > 0 or not (math.isfinite(self.ridge) and self.ridge >= 0):
@@ -160,7 +168,7 @@ class TangentKernelRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: ArrayLike | Tensor) -> Any:
-        """Predictions (n,) or (n, k), arrays or tensors as X."""
+        """Predictions (n,) or (n, k), arrays or tensors as X and in its precision."""
         check_is_fitted(self)
         tensor = isinstance(X, Tensor)
         if tensor and (X.ndim != 2 or X.shape[1] != self.n_features_in_):
@@ -169,10 +177,12 @@ class TangentKernelRegressor(RegressorMixin, BaseEstimator):
                 got=f"shape {tuple(X.shape)}",
                 remedy="Pass data of the same kind.",
             )
-        rows = X.detach().double() if tensor else torch.from_numpy(self._array(X, reset=False))
+        given = X.detach() if tensor else torch.from_numpy(self._array(X))
+        rows = given.double()
         known = torch.as_tensor(self.X_fit_).to(rows)
         values = self._kernel(rows, known) @ torch.as_tensor(self.dual_coef_).to(rows)
-        return values.to(X.dtype if X.is_floating_point() else torch.float32) if tensor else values.numpy()
+        values = values.to(given.dtype if given.is_floating_point() else torch.float32)
+        return values if tensor else values.numpy()
 
     def _read(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
         if isinstance(X, Tensor):
@@ -184,14 +194,17 @@ class TangentKernelRegressor(RegressorMixin, BaseEstimator):
                     got=f"shapes {tuple(X.shape)} and {tuple(targets.shape)}",
                     remedy="One row per point in both.",
                 )
+            if not bool(targets.isfinite().all()):
+                raise InputError("finite targets", got="NaN or inf", remedy="Remove such rows first.")
             return X.detach().double(), targets
         rows, targets = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
         return torch.tensor(rows), torch.tensor(np.asarray(targets, dtype=np.float64))
 
-    def _array(self, X: ArrayLike, *, reset: bool) -> np.ndarray:
-        return np.array(validate_data(self, X, dtype=np.float64, reset=reset))
+    def _array(self, X: ArrayLike) -> np.ndarray:
+        """What is to be predicted: float32 stays, all else becomes float64."""
+        return np.array(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
 
     def _kernel(self, rows: Tensor, others: Tensor | None) -> Tensor:
         settings = {"weight_variance": self.weight_variance, "bias_variance": self.bias_variance}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import index
 
 import torch
 from torch import nn
@@ -71,8 +72,8 @@ def relu_network(
         check_count(value, name)
     source = generator(seed)
     layers: list[nn.Module] = []
-    for index in range(depth):
-        layers += [nn.Linear(in_features if index == 0 else width, width, bias=False), nn.ReLU()]
+    for level in range(depth):
+        layers += [nn.Linear(in_features if level == 0 else width, width, bias=False), nn.ReLU()]
     layers.append(nn.Linear(width, 1, bias=False))
     model = nn.Sequential(*layers)
     with torch.no_grad():
@@ -99,21 +100,23 @@ def gradient_descent(
         (t, n), predictions minus targets.
 
     Raises:
-        InputError: A step not above zero, records that do not increase.
+        InputError: A step not above zero, records that do not increase, targets that are not (n,), points of
+            another precision or device than the weights, values that are not finite, a model without trainable weights.
         DegenerateError: The error grows beyond all numbers.
     """
     if not (math.isfinite(step) and step > 0):
         raise InputError("a step above 0", got=repr(step), remedy="Take less than 2 over the kernel's largest rate.")
-    wanted = list(records)
+    wanted = [index(each) for each in records]
     if not wanted or wanted[0] < 0 or any(b <= a for a, b in pairwise(wanted)):
         raise InputError("increasing numbers of steps of at least 0", got=repr(wanted), remedy="Use [0, 10, 100].")
     weights = [each for each in model.parameters() if each.requires_grad]
+    _check_task(weights, points, targets)
     kept = []
-    for index in range(wanted[-1] + 1):
+    for done in range(wanted[-1] + 1):
         errors = model(points).reshape(-1) - targets
-        if index == wanted[len(kept)]:
+        if done == wanted[len(kept)]:
             kept.append(errors.detach())
-        if index < wanted[-1]:
+        if done < wanted[-1]:
             gradients = torch.autograd.grad(errors.square().sum() / (2 * len(points)), weights)
             with torch.no_grad():
                 torch._foreach_add_(weights, gradients, alpha=-step)
@@ -150,10 +153,20 @@ def compare_with_kernel(
         The comparison.
 
     Raises:
-        InputError: A step at which one of the systems diverges, and what `gradient_descent` refuses.
+        InputError: A network of another depth or width, a step at which one of the systems diverges, and what
+            `gradient_descent` refuses.
     """
+    records = [index(each) for each in records]
     if not records or records[0] != 0:
-        raise InputError("records that begin with 0", got=repr(list(records)), remedy="Put 0 first.")
+        raise InputError("records that begin with 0", got=repr(records), remedy="Put 0 first.")
+    shapes = [layer.weight.shape for layer in model if isinstance(layer, nn.Linear)]
+    wanted = [(width, points.shape[-1]), *[(width, width)] * (depth - 1), (1, width)]
+    if shapes != wanted:
+        raise InputError(
+            f"a network of depth {depth} and width {width}, as relu_network makes it",
+            got=f"matrices of shapes {[tuple(shape) for shape in shapes]}",
+            remedy="Pass the depth and the width that it was made with.",
+        )
     before = empirical_ntk(model, points).values
     infinite = relu_ntk(points, depth=depth) * (width / 2) + relu_nngp(points, depth=depth)
     errors = gradient_descent(model, points, targets, step=step, records=records)
@@ -167,3 +180,19 @@ def compare_with_kernel(
     drift = float(torch.linalg.matrix_norm(after - before) / torch.linalg.matrix_norm(before))
     measured = torch.linalg.vector_norm(errors.double(), dim=1) / scale
     return Comparison(steps, measured, norms[0], norms[1], drift, errors[-1] + targets)
+
+
+def _check_task(weights: list[nn.Parameter], points: Tensor, targets: Tensor) -> None:
+    if not weights:
+        raise InputError("a model with trainable weights", got="none", remedy="Call model.requires_grad_(True).")
+    if not isinstance(targets, Tensor) or targets.shape != points.shape[:1]:
+        got = f"shape {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
+        raise InputError(f"targets are a tensor ({len(points)},)", got=got, remedy="Flatten targets (n, 1).")
+    if points.dtype != weights[0].dtype or any(each.device != weights[0].device for each in (points, targets)):
+        raise InputError(
+            f"points in the precision of the weights, {weights[0].dtype}, and all on {weights[0].device}",
+            got=f"{points.dtype} on {points.device}, targets on {targets.device}",
+            remedy="Convert them with .to(weight).",
+        )
+    if not bool(torch.isfinite(points).all() & torch.isfinite(targets).all()):
+        raise InputError("finite points and targets", got="NaN or inf", remedy="Remove such rows first.")

@@ -42,7 +42,8 @@ def relu_ntk(
 
     Points of one norm, and all points without biases, are looked up in a table of the angle whose deviation is at
     most 1e-10 of the kernel at angle zero; its cost does not grow with depth. Points of several norms with biases
-    take the exact recursion. All is computed in float64 and returned in the precision and on the device of X.
+    take the exact recursion. All is computed in float64 and returned in the precision and on the device of X (half
+    precision in float32), without gradients by the points.
 
     Args:
         X: Points (n, d).

@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 
 import torch
+from numpy.typing import ArrayLike
 
-from tightframe.core.checks import check_count, check_labels
+from tightframe.core.checks import check_count
 from tightframe.core.errors import DegenerateError, InputError
 from tightframe.core.typing import Float, Labels, Tensor
 from tightframe.data.curves import SampledCurve
 from tightframe.ntk.covering import cover_count
 from tightframe.ntk.gaps import closest_pair
+from tightframe.ntk.labelled import is_cloud, read_cloud, read_curve, read_curves
 from tightframe.ntk.points import read_points
 from tightframe.ntk.tangents import least_ratio, tangents_along, tangents_among
 
@@ -22,17 +24,19 @@ _EVEN = 0.02
 Rows = Float[Tensor, "n d"]
 
 
-def separation(data: Sequence[SampledCurve] | Rows, labels: Labels | None = None) -> float:
+def separation(data: Sequence[SampledCurve] | Rows | ArrayLike, labels: Labels | ArrayLike | None = None) -> float:
     r"""Smallest angle between points of different classes.
 
     .. math:: \Delta = \min_{y(x) \ne y(x')} \angle(x, x')
 
     Between samples of curves it exceeds that of the curves by at most the sum of half their largest gaps, and by a
-    square of the gaps over twice Delta where the curves run side by side.
+    square of the gaps over twice Delta where the curves run side by side. Curves that cross between their samples
+    therefore have one of the order of the gaps: where more samples go on lowering it, they touch.
 
     Args:
-        data: One curve for every class, or points (n, d) with `labels`; points are taken as directions.
-        labels: (n,), class indices.
+        data: One curve for every class, or points (n, d), tensor or array, with `labels`; points are taken as
+            directions.
+        labels: (n,), class indices; an array may hold names.
 
     Raises:
         InputError: One class only, zero vectors, values that are not finite.
@@ -79,7 +83,7 @@ def curvature(curve: SampledCurve) -> Float[Tensor, " n"]:
 
     Reference: [buchanan2021deep], section 2.
     """
-    points = _unit_rows(curve.points)
+    points = _unit_rows(read_curve(curve).points)
     if len(points) < 5:
         raise InputError("at least 5 points", got=str(len(points)), remedy="Sample the curve more finely.")
     chords = torch.linalg.vector_norm(points.roll(-1, 0) - points, dim=1)
@@ -150,6 +154,7 @@ def clover_number(
 
     Reference: [wang2021geometry], definition of the clover number.
     """
+    curves = read_curves(curves)
     if not curves:
         raise InputError("at least one curve", got="none", remedy="Pass a list of sampled curves.")
     scales = (far, near, radius)
@@ -164,8 +169,8 @@ def clover_number(
 
 
 def reach(
-    data: Sequence[SampledCurve] | Rows,
-    labels: Labels | None = None,
+    data: Sequence[SampledCurve] | Rows | ArrayLike,
+    labels: Labels | ArrayLike | None = None,
     *,
     dimension: int = 1,
     neighbors: int | None = None,
@@ -183,7 +188,7 @@ def reach(
     noise of its size, is not seen.
 
     Args:
-        data: All curves, or points (n, d); points are taken as directions.
+        data: All curves, or points (n, d), tensor or array; points are taken as directions.
         labels: (n,), which manifold a point is on; one manifold when None.
         dimension: m, of the manifolds of a point cloud.
         neighbors: Nearest points of a fit, at least m (m + 3) / 2, of which twice as many are taken when None.
@@ -199,30 +204,27 @@ def reach(
 
     Reference: [aamari2019estimating], equation 4.
     """
-    if isinstance(data, Tensor):
-        some = labels if labels is not None else torch.zeros(len(data), dtype=torch.long, device=data.device)
-        classes = classes_of(data, some)
+    if is_cloud(data):
+        classes = read_cloud(data, labels)
         check_count(dimension, "dimension")
         count = dimension * (dimension + 3) if neighbors is None else check_count(neighbors, "neighbors")
         spaces, least = zip(*(tangents_among(rows, dimension, count) for rows in classes), strict=True)
         return least_ratio(torch.cat(classes), torch.cat(spaces), torch.cat(least))
-    if not data or any(len(curve.points) < 5 for curve in data):
-        raise InputError("curves of at least 5 points", got=f"{len(data)} curves", remedy="Sample them more finely.")
-    rows = [_unit_rows(curve.points) for curve in data]
-    tangents = torch.cat([tangents_along(row, curve.closed) for row, curve in zip(rows, data, strict=True)])
+    curves = read_curves(data)
+    if not curves or any(len(curve.points) < 5 for curve in curves):
+        raise InputError("curves of at least 5 points", got=f"{len(curves)} curves", remedy="Sample them more finely.")
+    rows = [_unit_rows(curve.points) for curve in curves]
+    tangents = torch.cat([tangents_along(row, curve.closed) for row, curve in zip(rows, curves, strict=True)])
     return least_ratio(torch.cat(rows), tangents, tangents.new_zeros(len(tangents)))
 
 
-def classes_of(data: Sequence[SampledCurve] | Rows, labels: Labels | None) -> list[Rows]:
+def classes_of(data: Sequence[SampledCurve] | Rows | ArrayLike, labels: Labels | ArrayLike | None) -> list[Rows]:
     """Unit rows of every class, in float64."""
-    if isinstance(data, Tensor):
+    if is_cloud(data):
         if labels is None:
             raise InputError("labels for points (n, d)", got="none", remedy="Pass labels=, or one curve per class.")
-        rows = _unit_rows(data)
-        count = int(labels.max()) + 1 if isinstance(labels, Tensor) and labels.numel() else 1
-        labels = check_labels(labels, len(rows), max(count, 1))
-        return [rows[labels == index] for index in range(count) if bool((labels == index).any())]
-    return [_unit_rows(curve.points) for curve in data]
+        return read_cloud(data, labels)
+    return [_unit_rows(curve.points) for curve in read_curves(data)]
 
 
 def _with_rows(curve: SampledCurve) -> SampledCurve:

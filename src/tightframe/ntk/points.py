@@ -24,7 +24,7 @@ class Points:
     Args:
         rows: (n, d), of norm one (zero for zero vectors).
         norms: (n,).
-        dtype: Of what was passed; kernels are returned in it.
+        dtype: Of what was passed, in which kernels are returned; float32 for half precision.
         tensor: Whether that was a tensor.
     """
 
@@ -50,9 +50,11 @@ def read_points(values: ArrayLike | Tensor, name: str = "X", *, zeros: bool = Fa
     """Finite rows (n, d), n and d at least 1; without zero vectors unless `zeros`.
 
     Raises:
-        InputError: Another shape, values that are not finite real numbers, zero vectors.
+        InputError: Another shape, values that are not finite real numbers or not dense, zero vectors.
     """
     tensor = values.detach() if isinstance(values, Tensor) else torch.from_numpy(_array(values, name))
+    if tensor.layout != torch.strided:
+        raise InputError(f"{name} is dense", got=f"layout {tensor.layout}", remedy="Call .to_dense().")
     if tensor.ndim != 2 or not tensor.numel():
         raise InputError(
             f"{name} has shape (n, d), not empty",
@@ -110,10 +112,14 @@ def _kind(points: Points) -> str:
 
 
 def _array(values: ArrayLike, name: str) -> np.ndarray:
-    array = np.asarray(values)
+    if hasattr(values, "toarray"):
+        raise InputError(f"{name} is dense", got=type(values).__name__, remedy="Call .toarray().")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name} has rows of one length", got=str(error), remedy="Pass an array (n, d).") from error
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} holds real numbers", got=f"dtype {array.dtype}", remedy="Convert it to float64.")
-    kept = array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.dtype(np.float64)
-    kept = kept if kept.itemsize in (4, 8) else np.dtype(np.float64)
+    kept = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
     array = np.ascontiguousarray(array.astype(kept, copy=False))
     return array if array.flags.writeable else array.copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -37,15 +38,19 @@ class Architecture:
 
     def __post_init__(self) -> None:
         check_count(self.depth, "depth")
-        if not (math.isfinite(self.weight_variance) and self.weight_variance > 0):
+        if not (_is_finite(self.weight_variance) and self.weight_variance > 0):
             raise InputError("weight_variance above 0", got=repr(self.weight_variance), remedy="Use 2.0.")
-        if not (math.isfinite(self.bias_variance) and self.bias_variance >= 0):
+        if not (_is_finite(self.bias_variance) and self.bias_variance >= 0):
             raise InputError("bias_variance of at least 0", got=repr(self.bias_variance), remedy="Use 0.0.")
 
     @property
     def homogeneous(self) -> bool:
         """Whether scaling an input scales the kernel, so that the angle alone matters."""
         return self.bias_variance == 0
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 @dataclass(frozen=True)

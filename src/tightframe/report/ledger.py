@@ -64,13 +64,22 @@ def counts(ledger: Record) -> dict[Verdict, int]:
     return {verdict: verdicts.count(verdict) for verdict in tables.VERDICTS}
 
 
+def statement_of(claim: Claim) -> str:
+    """The id of the statement that a claim makes executable.
+
+    >>> statement_of(Claim(id="N4.adam", statement="", source="", expected=0, observed=0))
+    'N4'
+    """
+    return claim.id.partition(".")[0]
+
+
 def belongs(claim: Claim, identifier: str) -> bool:
     """Whether a claim is one of a statement: "N4.adam" is of "N4", and of no other.
 
     >>> belongs(Claim(id="N12.law", statement="", source="", expected=0, observed=0), "N1")
     False
     """
-    return claim.id.partition(".")[0] == identifier
+    return statement_of(claim) == identifier
 
 
 def markdown(ledger: Record, records: Sequence[Record], *, sources: Mapping[str, str]) -> str:

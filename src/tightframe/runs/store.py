@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -14,37 +12,21 @@ from types import TracebackType
 from typing import Any
 
 from tightframe.core.errors import InputError, reason
-from tightframe.core.files import check_no_pipe
+from tightframe.core.files import check_no_pipe, is_partial, replace_file, unwritable
 from tightframe.runs.record import Record
 
 CONFIG, RECORD, CHECKPOINT = "config.json", "record.json", "checkpoint.pt"
-_PARTIAL = ".partial"
 
 
 def write_atomic(path: Path, data: str | bytes | memoryview) -> None:
-    """Replace the file at `path` by `data` (text as UTF-8) in one step.
-
-    The data are on the disk before the name changes, so that a reader finds either the old file or
-    the new one, whenever the writing process is killed.
+    """Replace the file at `path` by `data` (text as UTF-8) in one step, as `core.files.replace_file` does.
 
     Raises:
         InputError: The directory is missing or read-only, or the disk is full; what was there is untouched
             and no partial file stays behind.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
-    try:
-        with open(partial, "xb") as handle:
-            handle.write(data.encode() if isinstance(data, str) else data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    content = data.encode() if isinstance(data, str) else data
+    replace_file(Path(path), lambda partial: partial.write_bytes(content))
 
 
 @dataclass(frozen=True)
@@ -88,9 +70,9 @@ class RunDirectory:
         plain = _plain(config)
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            found = sorted(entry.name for entry in run.path.iterdir() if not entry.name.endswith(_PARTIAL))
+            found = sorted(entry.name for entry in run.path.iterdir() if not is_partial(entry))
         except OSError as error:
-            raise _unwritable(run.path, error) from error
+            raise unwritable(run.path, error) from error
         if found and not resume:
             raise InputError(
                 "an empty or new directory for a new run",
@@ -100,7 +82,7 @@ class RunDirectory:
         if found:
             run._check_config(plain)
             # Writers that were killed could not remove their unfinished files.
-            for leftover in run.path.glob(f".*{_PARTIAL}"):
+            for leftover in [entry for entry in run.path.iterdir() if is_partial(entry)]:
                 with suppress(OSError):
                     leftover.unlink(missing_ok=True)
         else:
@@ -149,7 +131,7 @@ class RunDirectory:
         """Free the directory of a run that failed before it left anything but its configuration and empty folders."""
         with suppress(OSError):
             left = [entry for entry in self.path.rglob("*") if entry.is_symlink() or not entry.is_dir()]
-            if all(entry == self.path / CONFIG or entry.name.endswith(_PARTIAL) for entry in left):
+            if all(entry == self.path / CONFIG or is_partial(entry) for entry in left):
                 for folder in [entry for entry in self.path.iterdir() if entry.is_dir()]:
                     shutil.rmtree(folder)
                 (self.path / CONFIG).unlink(missing_ok=True)
@@ -278,21 +260,3 @@ _ABSENT = object()
 
 def _show(config: Mapping[str, Any], key: str) -> str:
     return json.dumps(config[key]) if key in config else "absent"
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"a place to write {path}",
-        got=error.strerror or str(error),
-        remedy="Choose a directory that you may write to, on a disk with free space.",
-    )
-
-
-def _sync_directory(path: Path) -> None:
-    # Windows cannot open directories; there the new name is as durable as the system makes it.
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -34,7 +34,8 @@ class Criterion:
     - `views = 2`: the keyword `logits2`, logits of the same samples transformed a second time;
     - `needs_features = True`: the keyword `features`, the input of the classifier (N, d).
 
-    A module is moved to the device, and its state is part of every checkpoint.
+    A module is moved to the device, and its state is part of every checkpoint. After every epoch parts with a method
+    `synchronize` are asked to exchange what they know among the processes.
 
     Args:
         function: The loss.
@@ -78,6 +79,12 @@ class Criterion:
     def state(self) -> dict[str, Any]:
         """State of the loss; empty for a function."""
         return self.function.state_dict() if isinstance(self.function, nn.Module) else {}
+
+    def synchronize(self) -> None:
+        """Let every part of the loss that has a method `synchronize` exchange what its process alone knows."""
+        for part in self.function.modules() if isinstance(self.function, nn.Module) else ():
+            if callable(getattr(part, "synchronize", None)):
+                part.synchronize()
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Put back what `state` returned."""

@@ -83,7 +83,7 @@ def fit(
         weights change) and "learning rate" of split "train" and layer "output", with the rows of `on_epoch`.
 
     Raises:
-        InputError: Data, model and config do not fit each other, `checkpoint` exists and `resume` is false, or
+        InputError: Data, model, loss and config do not fit each other, `checkpoint` exists and `resume` is false, or
             it belongs to another configuration.
         DegenerateError: The loss or a weight is no longer finite; the last good checkpoint stays.
     """

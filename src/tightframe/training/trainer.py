@@ -57,6 +57,12 @@ class Trainer:
         self.config: TrainConfig = config
         self.fabric: Fabric = fabric
         self.criterion: Criterion = Criterion(loss_function, fabric.device)
+        if config.optimizer == "lbfgs" and self.criterion.needs_index:
+            raise InputError(
+                "a loss without a memory of the samples: L-BFGS evaluates it several times a step",
+                got=self.criterion.name,
+                remedy="Use sgd or adam.",
+            )
         self.workers: int = workers
         self.transform: Augmentation = augment(config.augment)
         self.random: torch.Generator = generator(config.seed, device=fabric.device)
@@ -89,6 +95,7 @@ class Trainer:
         self._check_losses(sums, epoch)
         self._check_weights(epoch)
         self._share_buffers()
+        self.criterion.synchronize()
         total = torch.stack(sums).cpu().double().sum(0)
         if self.fabric.world_size > 1:
             total = self.fabric.all_reduce(total.to(self.fabric.device), reduce_op="sum")

@@ -12,6 +12,8 @@ from tightframe.features.evaluation import evaluation
 from tightframe.trials.labels import LabelledData
 from tightframe.trials.shard import Shard
 
+_NUMBERS = ("noise AUC", "precision", "recall", "labels right as given", "labels right as corrected")
+
 
 @dataclass(frozen=True)
 class LabelAudit:
@@ -22,24 +24,19 @@ class LabelAudit:
         given: Labels trained on (N,).
         suggested: Labels in their place (N,).
         by: What the scores are: the loss's own noise estimate, or 1 - p(label) of the network.
-        truth: Labels before noise (N,); equal to `given` where none was put on.
+        truth: Labels before noise (N,); None where none was put on, so that nobody knows which ones are right.
     """
 
     scores: Float[Tensor, " n"]
     given: Int[Tensor, " n"]
     suggested: Int[Tensor, " n"]
     by: str
-    truth: Int[Tensor, " n"]
+    truth: Int[Tensor, " n"] | None
 
     @property
     def order(self) -> Int[Tensor, " n"]:
         """Sample indices, most suspicious first."""
         return torch.argsort(self.scores, descending=True, stable=True)
-
-    @property
-    def wrong(self) -> Tensor:
-        """Which given labels are wrong (N,), bool."""
-        return self.given != self.truth
 
     @property
     def flagged(self) -> Tensor:
@@ -49,17 +46,20 @@ class LabelAudit:
     def numbers(self) -> dict[str, float | None]:
         """AUC of the scores; precision and recall of the flagged labels; share of right labels before and after.
 
-        None where undefined: no label is wrong, or none is flagged.
+        None where undefined: no label is wrong, none is flagged, or nobody knows which ones are wrong.
         """
-        wrong, flagged = self.wrong, self.flagged
+        if self.truth is None:
+            return dict.fromkeys(_NUMBERS)
+        wrong, flagged = self.given != self.truth, self.flagged
         hits = int((wrong & flagged).sum())
-        return {
-            "noise AUC": _auc(self.scores, wrong),
-            "precision": hits / int(flagged.sum()) if flagged.any() else None,
-            "recall": hits / int(wrong.sum()) if wrong.any() else None,
-            "labels right as given": 1 - float(wrong.double().mean()),
-            "labels right as corrected": float((self.suggested == self.truth).double().mean()),
-        }
+        values = (
+            _auc(self.scores, wrong),
+            hits / int(flagged.sum()) if flagged.any() else None,
+            hits / int(wrong.sum()) if wrong.any() else None,
+            1 - float(wrong.double().mean()),
+            float((self.suggested == self.truth).double().mean()),
+        )
+        return dict(zip(_NUMBERS, values, strict=True))
 
 
 def audit(model: nn.Module, labelled: LabelledData, loss: nn.Module | None = None) -> LabelAudit:
@@ -71,18 +71,24 @@ def audit(model: nn.Module, labelled: LabelledData, loss: nn.Module | None = Non
         loss: What it was trained with; `noise_scores` and `corrected_labels` of it are used where it has them.
     """
     given = labelled.data.train.labels
+    truth = labelled.clean if labelled.noisy else None
     estimates = _noise_estimates(loss)
     if estimates is not None:
         scores, suggested = estimates.noise_scores().cpu(), estimates.corrected_labels().cpu()
-        return LabelAudit(scores.double(), given, suggested, "the loss's noise estimate", labelled.clean)
-    device = next(model.parameters()).device
+        return LabelAudit(scores.double(), given, suggested, "the loss's noise estimate", truth)
+    like = next(model.parameters())
     scores, suggested = [], []
     with evaluation(model):
-        for inputs, labels in Shard(labelled.data.train):
-            shares = model(inputs.to(device)).double().softmax(1).cpu()
+        for inputs, labels in Shard(labelled.data.train, dtype=like.dtype):
+            shares = model(inputs.to(like.device)).double().softmax(1).cpu()
             scores.append(1 - shares.gather(1, labels[:, None])[:, 0])
             suggested.append(shares.argmax(1))
-    return LabelAudit(torch.cat(scores), given, torch.cat(suggested), "1 - p(label)", labelled.clean)
+    return LabelAudit(torch.cat(scores), given, torch.cat(suggested), "1 - p(label)", truth)
+
+
+def estimates_noise(loss: nn.Module) -> bool:
+    """Whether the loss, or a part of it, keeps an estimate of which labels are wrong."""
+    return _noise_estimates(loss) is not None
 
 
 def _noise_estimates(loss: nn.Module | None) -> nn.Module | None:

@@ -100,13 +100,11 @@ def parse_loss(spec: str) -> tuple[str, dict[str, Any]]:
                 got=repr(key),
                 remedy="Write options as name=value, separated by commas.",
             )
-        options[key] = _value(name, key, value)
+        options[key] = value if isinstance(known[key], str) and value else _number(name, key, value)
     return name, options
 
 
-def _value(name: str, key: str, text: str) -> Any:
-    if text.isidentifier():
-        return text
+def _number(name: str, key: str, text: str) -> int | float:
     try:
         return int(text) if text.lstrip("-").isdigit() else float(text)
     except ValueError as error:
@@ -115,9 +113,10 @@ def _value(name: str, key: str, text: str) -> Any:
         ) from error
 
 
-def _known(name: str) -> list[str]:
+def _known(name: str) -> dict[str, Any]:
+    """Options of a loss and their defaults; its reduction is none: training takes the mean."""
     parameters = inspect.signature(_CLASSES[name]).parameters.values()
-    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "reduction"}
 
 
 _CLASSES: dict[str, type[nn.Module]] = {

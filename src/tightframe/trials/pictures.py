@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from tightframe.collapse.summary import CollapseSummary
 from tightframe.geometry.frames import ideal_gram
-from tightframe.runs.record import Panel, Table, table_of
+from tightframe.runs.record import Cell, Panel, Table, table_of
+from tightframe.trials.audit import LabelAudit
 from tightframe.trials.suspects import suspects
 from tightframe.trials.trial import Picture, Trial
 
@@ -14,8 +15,8 @@ COLLAPSE = ("NC1", "NC2 features", "NC2 classifier", "NC3", "NC4")
 
 
 def trial_tables(trials: Mapping[str, Trial]) -> dict[str, Table]:
-    """Tables "layers", "class means", "features" and "final values" of trials by run name; under noise also "labels"
-    and, for every run, its suspects."""
+    """Tables "layers", "class means", "features" and "final values" of trials by run name; of those whose labels were
+    judged also "labels" and, for every run, its suspects."""
     judged = {run: trial for run, trial in trials.items() if trial.labels is not None}
     tables = {
         "layers": _layers(trials),
@@ -25,8 +26,7 @@ def trial_tables(trials: Mapping[str, Trial]) -> dict[str, Table]:
         "parameters": table_of([_parameters(run, trial) for run, trial in trials.items()]),
     }
     if judged:
-        rows = [{"run": run, "scores": t.labels.by} | t.labels.numbers() for run, t in judged.items()]
-        tables["labels"] = table_of(rows)
+        tables["labels"] = table_of([_labels(run, trial.labels) for run, trial in judged.items()])
     for run, trial in judged.items():
         tables[f"most suspicious labels, {run}"] = suspects(trial.labels, trial.data.data)
     return tables
@@ -163,6 +163,10 @@ def _parameters(run: str, trial: Trial) -> dict[str, int | str]:
     trainable = sum(size for size, trained in sizes if trained)
     head = sum(p.numel() for p in trial.model.get_submodule("classifier").parameters() if p.requires_grad)
     return {"run": run, "trainable": trainable, "of them in the classifier": head}
+
+
+def _labels(run: str, judged: LabelAudit) -> dict[str, Cell]:
+    return {"run": run, "scores": judged.by, "believed wrong": int(judged.flagged.sum())} | judged.numbers()
 
 
 def _class_means(trials: Mapping[str, Trial]) -> Table:

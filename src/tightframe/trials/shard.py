@@ -24,6 +24,7 @@ class Shard:
         processes: How many processes there are.
         workers: Loader processes, for data sets that decode while they are read.
         batch_size: Samples per batch.
+        dtype: Type of the inputs, where they are floating-point; as the data set gives them if absent.
 
     Raises:
         InputError: No samples per batch, or a negative number of workers.
@@ -34,6 +35,7 @@ class Shard:
     processes: int = 1
     workers: int = 0
     batch_size: int = 512
+    dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.workers < 0:
@@ -50,4 +52,6 @@ class Shard:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         own = torch.arange(len(self.dataset))[self.rank :: self.processes]
-        return iter(read_batches(self.dataset, own.split(self.batch_size), workers=self.workers))
+        for inputs, labels in read_batches(self.dataset, own.split(self.batch_size), workers=self.workers):
+            converts = self.dtype is not None and inputs.is_floating_point()
+            yield inputs.to(self.dtype) if converts else inputs, labels

@@ -1,13 +1,17 @@
-"""The training images whose labels look most wrong, as a table with thumbnails."""
+"""Training samples whose labels look wrong: the most suspicious with thumbnails, all as comma-separated text."""
 
 from __future__ import annotations
+
+import csv
+import io
 
 import torch
 from torch import Tensor
 
+from tightframe.data.labelled.decoding import DecodedDataset
 from tightframe.data.labelled.images import ImageData
 from tightframe.runs.pictures import encoded
-from tightframe.runs.record import Table, table_of
+from tightframe.runs.record import Cell, Table, table_of
 from tightframe.trials.audit import LabelAudit
 
 MOST = 40
@@ -22,23 +26,46 @@ def suspects(audit: LabelAudit, data: ImageData, *, most: int = MOST) -> Table:
         most: Number of rows.
 
     Returns:
-        Columns rank, image (PNG as a data URI), index, label, suggested, score, and the label before noise.
+        Columns rank, image (PNG as a data URI), index, the file where images are files, label, suggested, score, and
+        the label before noise where that is known.
     """
-    rows = []
-    for rank, index in enumerate(audit.order[:most].tolist(), start=1):
-        names = [data.classes[int(labels[index])] for labels in (audit.given, audit.suggested, audit.truth)]
-        rows.append(
-            {
-                "rank": rank,
-                "image": thumbnail(data.train[index][0], data),
-                "index": index,
-                "label": names[0],
-                "suggested": names[1],
-                "score": float(audit.scores[index]),
-                "before noise": names[2],
-            }
-        )
-    return table_of(rows)
+    order = audit.order[:most].tolist()
+    return table_of(
+        [
+            {"rank": rank, "image": thumbnail(data.train[index][0], data)} | _sample(audit, data, index)
+            for rank, index in enumerate(order, start=1)
+        ]
+    )
+
+
+def believed_wrong(audit: LabelAudit, data: ImageData) -> str:
+    """All samples for which another label is suggested, most suspicious first, as comma-separated text with a header.
+
+    Args:
+        audit: Suspicion of the training labels.
+        data: What was trained on.
+
+    Returns:
+        The columns of `suspects` but rank and image.
+    """
+    order = audit.order
+    columns = table_of([_sample(audit, data, index) for index in order[audit.flagged[order]].tolist()])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns or ("index", "label", "suggested", "score"))
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def _sample(audit: LabelAudit, data: ImageData, index: int) -> dict[str, Cell]:
+    name = {"file": data.train.name(index)} if isinstance(data.train, DecodedDataset) else {}
+    judged = {"label": _class(data, audit.given, index), "suggested": _class(data, audit.suggested, index)}
+    before = {} if audit.truth is None else {"before noise": _class(data, audit.truth, index)}
+    return {"index": index} | name | judged | {"score": float(audit.scores[index])} | before
+
+
+def _class(data: ImageData, labels: Tensor, index: int) -> str:
+    return data.classes[int(labels[index])]
 
 
 def thumbnail(image: Tensor, data: ImageData) -> str:

@@ -22,7 +22,7 @@ from tightframe.nn.networks import build
 from tightframe.training.config import TrainConfig
 from tightframe.training.fabric import connect
 from tightframe.training.loop import fit
-from tightframe.trials.audit import LabelAudit, audit
+from tightframe.trials.audit import LabelAudit, audit, estimates_noise
 from tightframe.trials.labels import LabelledData, labelled_data
 from tightframe.trials.levers import build_head, build_loss
 from tightframe.trials.shard import Shard
@@ -99,7 +99,7 @@ class Picture:
 class Trial:
     """A finished trial: the network, the measured series, the features before and after, the labels judged.
 
-    `labels` is None where no noise was put on them.
+    `labels` is None where no noise was put on them and the loss looks for none.
     """
 
     config: TrialConfig
@@ -165,7 +165,7 @@ def run_trial(
         progress=progress,
     )
     last = watcher.picture(result.model, result.epochs)
-    judged = audit(result.model, labelled, loss) if labelled.noisy else None
+    judged = audit(result.model, labelled, loss) if labelled.noisy or estimates_noise(loss) else None
     return Trial(config, result.model, data.classes, result.history, first, last, labelled, judged)
 
 
@@ -225,12 +225,12 @@ class _Watcher:
         return [row for summary in summaries for row in summary.rows(run=run, epoch=epoch)]
 
     def summary(self, model: nn.Module, split: str) -> CollapseSummary:
-        return measure(model, self._shard(split), layers=self.config.layers, split=split)
+        return measure(model, self._shard(model, split), layers=self.config.layers, split=split)
 
     def picture(self, model: nn.Module, epoch: int) -> Picture:
         train, test = self.summary(model, "train"), self.summary(model, "test")
         moments = ClassMoments(len(self.labelled.data.classes))
-        for batch in stream(model, self._shard("train")):
+        for batch in stream(model, self._shard(model, "train")):
             moments.update(batch.features["features"], batch.labels)
         means = CentredMeans(moments.all_reduce())
         unit = means.all / means.norms[:, None].clamp(min=torch.finfo(torch.float64).tiny)
@@ -245,7 +245,7 @@ class _Watcher:
         axes = torch.linalg.svd(spread, full_matrices=False).Vh[: min(2, means.features)]
         radius = spread.square().sum(1).mean().sqrt().clamp(min=torch.finfo(torch.float64).tiny)
         left, points = [_PROJECTED_PER_CLASS] * shown, []
-        for batch in stream(model, self._shard("train", whole=True)):
+        for batch in stream(model, self._shard(model, "train", whole=True)):
             features, labels = batch.features["features"].double() - means.origin - centre, batch.labels
             places = features @ axes.T / radius
             for label, place in zip(labels.tolist(), places.tolist(), strict=True):
@@ -254,9 +254,11 @@ class _Watcher:
                     points.append((label, place[0], place[1] if len(place) > 1 else 0.0))
         return tuple(points)
 
-    def _shard(self, split: str, *, whole: bool = False) -> Shard:
+    def _shard(self, model: nn.Module, split: str, *, whole: bool = False) -> Shard:
+        # With a precision such as "64-true" Fabric converts the model.
+        dtype = next(model.parameters()).dtype
         rank, processes = (0, 1) if whole else (self.fabric.global_rank, self.fabric.world_size)
-        return Shard(self._sets()[split], rank, processes, self.workers)
+        return Shard(self._sets()[split], rank, processes, self.workers, dtype=dtype)
 
     def _sets(self) -> dict[str, Dataset[Any]]:
         """What is measured: under noise also the training samples with their clean labels."""

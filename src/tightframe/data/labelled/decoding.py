@@ -71,7 +71,7 @@ class DecodedDataset(Dataset[Any]):
             if image.size != (width, height) and not self.resize:
                 raise InputError(
                     f"images of one size, {width} x {height} as the first one, or a size to resize to",
-                    got=f"{self.source.name(int(self.places[index]))} of {image.width} x {image.height} pixels",
+                    got=f"{self.name(index)} of {image.width} x {image.height} pixels",
                     remedy="Set size= (--size) to the height and width wanted.",
                 )
             image = image.convert("L" if channels == 1 else "RGB")
@@ -79,6 +79,10 @@ class DecodedDataset(Dataset[Any]):
                 image = image.resize((width, height), Resampling.BILINEAR)
             pixels = np.asarray(image).reshape(1, height, width, channels)
         return normalised(pixels, (CENTRE,) * channels, (SCALE,) * channels)[0], self.labels[index]
+
+    def name(self, index: int) -> str:
+        """What the source calls the image at `index`: its file, or its row."""
+        return self.source.name(int(self.places[index]))
 
     def take(self, indices: Tensor) -> DecodedDataset:
         """The data set of the samples at `indices`, in that order."""

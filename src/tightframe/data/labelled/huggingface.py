@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tightframe.core.errors import AmbiguityError, InputError, MissingDependencyError
+from tightframe.core.errors import AmbiguityError, InputError, missing_package
 from tightframe.data.labelled.decoding import decoded_data
 from tightframe.data.labelled.images import ImageData
 
@@ -72,11 +72,7 @@ def _splits(name: str) -> dict[str, Any]:
     try:
         import datasets
     except ImportError as error:
-        raise MissingDependencyError(
-            "the package `datasets`, for hf: data",
-            got="no such package",
-            remedy="Install it with: pip install 'tightframe[hf]'.",
-        ) from error
+        raise missing_package("the package `datasets`, for hf: data", "hf", error) from error
     try:
         found = datasets.load_from_disk(name) if Path(name).is_dir() else datasets.load_dataset(name)
     except Exception as error:  # the hub's client raises errors of many packages

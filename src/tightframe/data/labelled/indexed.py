@@ -111,7 +111,12 @@ class IndexedDataset(Dataset[Any]):
 
 
 def _target(label: Any, place: int) -> Tensor:
-    label = torch.as_tensor(label)
+    try:
+        label = torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            "one class index per sample", got=repr(label), remedy="Number the classes, in the order of their names say."
+        ) from error
     if label.is_floating_point() or label.numel() != 1:
         raise InputError(
             "one class index per sample",

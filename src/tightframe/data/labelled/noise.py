@@ -196,9 +196,9 @@ def _integer_arrays(path: Path, key: str) -> dict[str, np.ndarray]:
         check_no_pipe(path)
         archive = np.load(path, allow_pickle=False)
     except Exception as error:  # readers of damaged files raise almost anything
-        raise InputError(
-            "an npz file of labels", got=f"{path}: {reason(error)}", remedy="Write one with numpy.savez."
-        ) from error
+        # What is not numpy's own format numpy takes for a pickle, and tells how to load it in spite of that.
+        why = "another format" if "pickle" in str(error) else reason(error)
+        raise InputError("an npz file of labels", got=f"{path}: {why}", remedy="Write one with numpy.savez.") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError("an npz file of labels", got=f"the bare array {path}", remedy="Write it with numpy.savez.")
     with archive:

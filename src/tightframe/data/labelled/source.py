@@ -42,8 +42,9 @@ def load(spec: str, *, root: Path | None = None, limit: int | None = None, size:
         spec: "digits" (bundled, needs no files; "digits:3" splits them with another seed), "gaussian:10x1000" (random
             inputs without meaning: classes, samples; with ":3x32x32" of that shape), "mnist", "fashion-mnist",
             "cifar10", "textures" (crops of test images of image restoration; "textures:3" cuts them with another
-            seed), "folder:PATH" (a folder of images per class, under train/ and test/ or undivided) or "hf:NAME"
-            (a Hugging Face data set by name, or a directory written by its `save_to_disk`).
+            seed), "folder:PATH" or the PATH of a directory alone (a folder of images per class, under train/ and
+            test/ or undivided) or "hf:NAME" (a Hugging Face data set by name, or a directory written by its
+            `save_to_disk`).
         root: Folder that holds the files of the named sets; TIGHTFRAME_DATA in the environment when absent.
         limit: Keep this many training samples, the first of each class in turn; the test set stays whole.
         size: Height and width in pixels to which "folder:" and "hf:" images are resized; by default they
@@ -63,6 +64,8 @@ def load(spec: str, *, root: Path | None = None, limit: int | None = None, size:
     """
     kind, _, place = spec.partition(":")
     known = place != "" if kind in ("folder", "hf", "gaussian") else spec in _WANTED or _is_seeded(kind, place)
+    if not known and Path(spec).is_dir():
+        return load(f"folder:{spec}", root=root, limit=limit, size=size)
     if not known:
         raise InputError(f"a data set, one of {', '.join(SPECS)}", got=repr(spec), remedy="Choose one of these.")
     if size is not None and kind not in ("folder", "hf"):

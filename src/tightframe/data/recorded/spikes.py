@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tightframe.core.errors import InputError, MissingDependencyError, reason
+from tightframe.core.errors import InputError, missing_package, reason
 from tightframe.core.files import replace_file
 from tightframe.data.array_files import named_arrays, opened, suffix_of, unknown_kind
 
@@ -136,11 +136,7 @@ def to_spikeinterface(spikes: Spikes, rate: float) -> Any:
     try:
         from spikeinterface import NumpySorting
     except ImportError as error:
-        raise MissingDependencyError(
-            "the package spikeinterface",
-            got="an environment without it",
-            remedy="Install it with: pip install 'tightframe[spikes]'.",
-        ) from error
+        raise missing_package("the package `spikeinterface`, for its sortings", "spikes", error) from error
     samples = np.rint(spikes.times * rate).astype(np.int64)
     return NumpySorting.from_samples_and_labels([samples], [spikes.units], sampling_frequency=rate)
 

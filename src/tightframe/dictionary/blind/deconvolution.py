@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from tightframe.core.errors import InputError
 from tightframe.core.solution import Solution, Trace
-from tightframe.dictionary.arrays import Kind, read_signals
+from tightframe.dictionary.arrays import Kind, axis_sizes, read_signals, shape_of
 from tightframe.dictionary.blind.multichannel import Loss, convolved, deconvolve_channels
 from tightframe.dictionary.blind.short_and_sparse import Border, code_short, deconvolve_short
 
@@ -132,7 +131,7 @@ class ShortAndSparseDeconvolution(TransformerMixin, BaseEstimator):
         return _shaped(signals.flatten(0, 1), X, kind)
 
     def _axes(self) -> int:
-        return 1 if isinstance(self.kernel_size, int) else len(tuple(self.kernel_size))
+        return len(axis_sizes(self.kernel_size))
 
     def _options(self) -> dict[str, Any]:
         names = ("alpha", "positive", "boundary", "bias", "reweightings")
@@ -226,7 +225,7 @@ class MultichannelBlindDeconvolution(TransformerMixin, BaseEstimator):
         return kind.returned(convolved(activations, self.solution_.kernel.to(activations)))
 
     def _read(self, X: ArrayLike | Tensor) -> tuple[Tensor, Kind]:
-        signals, kind = read_signals(X, max(len(_shape(X)) - 1, 1))
+        signals, kind = read_signals(X, max(len(shape_of(X)) - 1, 1))
         return signals[:, 0], kind
 
     def _fitted(self, X: ArrayLike | Tensor) -> tuple[Tensor, Kind]:
@@ -242,9 +241,4 @@ class MultichannelBlindDeconvolution(TransformerMixin, BaseEstimator):
 
 
 def _shaped(values: Tensor, like: ArrayLike | Tensor, kind: Kind) -> Any:
-    return kind.returned(values.reshape(_shape(like)))
-
-
-def _shape(values: ArrayLike | Tensor) -> tuple[int, ...]:
-    # Objects that are read through __array__ need not have a shape of their own.
-    return tuple(values.shape) if hasattr(values, "shape") else np.asarray(values).shape
+    return kind.returned(values.reshape(shape_of(like)))

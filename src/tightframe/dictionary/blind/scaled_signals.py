@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tightframe.core.errors import InputError
+from tightframe.dictionary.arrays import axis_sizes
 from tightframe.dictionary.blind.half_steps import HalfSteps
 from tightframe.dictionary.blind.noise import significant_level, universal_penalty
 
@@ -21,11 +22,10 @@ def kernel_shape(kernel_size: int | Sequence[int], signals: Tensor) -> tuple[int
     """The size of the kernel along every axis of the signals.
 
     Raises:
-        InputError: Another number of axes, or a kernel longer than the signals.
+        InputError: No positive sizes, another number of axes, or a kernel longer than the signals.
     """
-    size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
-    shape = tuple(signals.shape[1:])
-    if len(size) != len(shape) or not all(isinstance(side, int) and side > 0 for side in size):
+    size, shape = axis_sizes(kernel_size), tuple(signals.shape[1:])
+    if len(size) != len(shape):
         raise InputError(
             f"one positive kernel size for each of the {len(shape)} axes of the signals",
             got=repr(kernel_size),

@@ -20,6 +20,8 @@ _DEVIATIONS = 5.0
 _BEGINNINGS, _LONGEST = ((0.2, 0.025), (0.1, 0.005)), 2.0
 # Shortest time constant, in points.
 _SHORTEST = 0.15
+# Room that the logarithms of noise and gain have beyond those of the spectrum: a line search must not overflow.
+_ROOM = 7.0
 
 
 def transient_kernel(signals: Float[Tensor, "n time"], size: int) -> Float[Tensor, " size"] | None:
@@ -47,14 +49,13 @@ def transient_kernel(signals: Float[Tensor, "n time"], size: int) -> Float[Tenso
     if len(power) < _LEAST or not float(power.min()) > 0:
         return None
     waves = np.exp(-1j * frequencies)
-    longest = math.log(_LONGEST * size)
+    bounds = _bounds(power, size)
     fits = []
     for decay, rise in _BEGINNINGS:
         times = np.log(np.clip([decay * size, rise * size], 2 * _SHORTEST, None))
         floor = float(np.median(power[-max(len(power) // 10, 1) :]))
         gain = max(float(power[: max(len(power) // 100, 1)].mean()) - floor, 0.1 * floor)
         begin = [math.log(gain * np.prod(1 - _poles(times)) ** 2), math.log(floor), *times]
-        bounds = [(None, None), (None, None), (math.log(_SHORTEST), longest), (math.log(_SHORTEST), longest)]
         fits.append(minimize(_misfit, begin, (waves, power), method="L-BFGS-B", bounds=bounds))
     best = min(fits, key=lambda fit: fit.fun)
     # The averaged periodogram over the spectrum is a gamma variable of mean one and this shape.
@@ -76,6 +77,14 @@ def _spectrum(signals: Tensor) -> tuple[np.ndarray, np.ndarray, int]:
     frequencies = 2 * math.pi * np.arange(1, kept + 1) / length
     rows = (-1, max(group, 1))
     return frequencies.reshape(rows).mean(1), values[:kept].reshape(rows).mean(1), max(group, 1) * len(signals)
+
+
+def _bounds(power: np.ndarray, size: int) -> list[tuple[float, float]]:
+    """Least and largest logarithms of gain, noise, and both time constants."""
+    least, most = math.log(power.min()) - _ROOM, math.log(power.max()) + _ROOM
+    slowest = 4 * math.log(1 - float(_poles(np.log(_LONGEST * size))))
+    times = (math.log(_SHORTEST), math.log(_LONGEST * size))
+    return [(least + slowest, most), (least, most), times, times]
 
 
 def _misfit(values: np.ndarray, waves: np.ndarray, power: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.core.rng import generator
 from tightframe.core.solution import Solution, Trace
-from tightframe.dictionary.arrays import Kind, read_signals
+from tightframe.dictionary.arrays import Kind, axis_sizes, read_signals, shape_of
 from tightframe.dictionary.convolutional.bilinear import bilinear_lasso
 from tightframe.dictionary.convolutional.convolution import Boundary, Convolution
 from tightframe.dictionary.convolutional.lifting import lifted_bilinear_lasso
@@ -215,8 +215,7 @@ class ConvolutionalDictionaryLearning(TransformerMixin, BaseEstimator):
         return signals, kind
 
     def _size(self) -> tuple[int, ...]:
-        size = (self.kernel_size,) if isinstance(self.kernel_size, int) else tuple(self.kernel_size)
-        return tuple(check_count(int(length), "kernel_size") for length in size)
+        return axis_sizes(self.kernel_size)
 
     def _kernels(self, like: Tensor) -> Tensor:
         kernels = torch.as_tensor(self.components_).to(like)
@@ -297,4 +296,4 @@ class ConvolutionalDictionaryLearning(TransformerMixin, BaseEstimator):
 
 
 def _has_channels(X: ArrayLike | Tensor, signals: Tensor) -> bool:
-    return getattr(X, "ndim", signals.ndim - 1) == signals.ndim
+    return len(shape_of(X)) == signals.ndim

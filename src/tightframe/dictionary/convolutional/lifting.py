@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tightframe.core.checks import check_count
 from tightframe.core.solution import Solution, Trace
 from tightframe.dictionary.convolutional.bilinear import bilinear_lasso
 from tightframe.dictionary.convolutional.convolution import Boundary, Convolution, moved_maps
@@ -58,6 +59,7 @@ def lifted_bilinear_lasso(
 
     Reference: [lau2020short], section 3.1; [kuo2019geometry], section 3, for the size of the window.
     """
+    check_count(max_iterations, "max_iterations")
     size = kernels.shape[2:]
     wide = lifted(kernels, signals.shape[2:])
     settings = {"dtype": signals.dtype, "device": signals.device}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tightframe.core.errors import InputError
+from tightframe.dictionary.arrays import axis_sizes
 from tightframe.dictionary.convolutional.convolution import Convolution
 from tightframe.dictionary.convolutional.descent import unit_kernels
 
@@ -127,7 +128,8 @@ def lag_correlations(maps: Tensor, size: tuple[int, ...], *, wrapped: bool) -> T
 
 def pieces(signals: Tensor, chunk: int | Sequence[int], size: tuple[int, ...]) -> Tensor:
     """Signals cut along every axis into pieces (n', channels, *chunk); the last of each axis overlaps its neighbour."""
-    lengths = (chunk,) * len(size) if isinstance(chunk, int) else tuple(chunk)
+    lengths = axis_sizes(chunk, "chunk_size")
+    lengths = lengths * len(size) if len(lengths) == 1 else lengths
     if len(lengths) != len(size) or any(length < k for length, k in zip(lengths, size, strict=False)):
         raise InputError(
             "chunk_size, one number for all or one per axis, no less than the kernel's",

@@ -32,10 +32,17 @@ def first_kernels(
     """Kernels (p, channels, *size) to begin with: of a named kind, or those given, with or without channels.
 
     Raises:
-        InputError: Kernels of another shape or longer than the signals, or an unknown kind.
+        InputError: More kernels than samples, kernels of another shape, zero, or longer than the signals, or an unknown
+            kind.
         DegenerateError: Constant signals.
     """
-    check_count(count, "n_components")
+    places = signals[:, 0].numel()
+    if check_count(count, "n_components") > places:
+        raise InputError(
+            f"at most n_components = {places}, one for every sample of the signals",
+            got=f"{count}",
+            remedy="Ask for fewer components, or pass longer signals.",
+        )
     # The operator says what is wrong with the sizes.
     Convolution(signals.shape[2:], size, boundary=boundary)
     wanted = (count, signals.shape[1], *size)
@@ -48,6 +55,11 @@ def first_kernels(
     kernels = kernels.unsqueeze(1) if kernels.ndim == len(size) + 1 else kernels
     if tuple(kernels.shape) != wanted:
         raise InputError(f"a start of shape {wanted}", got=f"shape {tuple(kernels.shape)}", remedy="Reshape it.")
+    norms = torch.linalg.vector_norm(kernels.flatten(1), dim=1)
+    if not bool((norms.isfinite() & (norms > 0)).all()):
+        raise InputError(
+            "a start of finite kernels that are not zero", got=f"norms {norms.tolist()}", remedy="Leave out dead ones."
+        )
     return kernels
 
 

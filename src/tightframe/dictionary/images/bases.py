@@ -99,8 +99,10 @@ def split_basis(
 ) -> Float[Tensor, "k d d"]:
     """Bases to start from: `basis`, rotated to each of `count` groups of rows that point the same way up to sign.
 
-    The groups gather around rows drawn with probabilities proportional to their norms.
+    The groups gather around rows drawn with probabilities proportional to their norms; there are no more of them than
+    rows.
     """
+    count = min(count, len(rows))
     norms = torch.linalg.vector_norm(rows, dim=1)
     seeds = torch.multinomial((norms + torch.finfo(norms.dtype).tiny).to(draws.device), count, generator=draws)
     seeds = seeds.to(rows.device)

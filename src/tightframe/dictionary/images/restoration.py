@@ -125,7 +125,7 @@ def threshold_patches(image: Tensor, size: int, basis: Tensor, threshold: float,
 def centred_sample(image: Tensor, size: int, count: int, draws: torch.Generator) -> Tensor:
     """Patches (count, d), or as many as there are, less their channels' means, at random places of a (1, c, h, w)."""
     places = (image.shape[2] - size + 1) * (image.shape[3] - size + 1)
-    rows = sample_patches(image, size, max(1, min(count, places)), draws=draws)[0]
+    rows = sample_patches(image, size, max(1, min(check_count(count, "samples"), places)), draws=draws)[0]
     return remove_means(rows, image.shape[1])[0]
 
 

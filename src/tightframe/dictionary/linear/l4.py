@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -30,6 +30,9 @@ from tightframe.runs.console import progress
 
 # Kurtosis of codes below which they are hardly sparser than Gaussian ones (3), and density from which none is told.
 _LEAST_KURTOSIS, _MOST_DENSE = 3.5, 0.5
+# Share of the density 3 / kurtosis of sparse codes below which those seen above the noise are too few to be all; and
+# samples that kurtosis is measured on.
+_FEW, _LOOKED_AT = 0.02, 20_000
 # Codes within so many deviations of the noise count as zero, those of least squares on a support within fewer; the
 # penalty of an exact dictionary's codes, relative to the largest correlation.
 _DEVIATIONS, _KEPT, _EXACT = 3.5, 2.5, 1e-3
@@ -37,7 +40,7 @@ _DEVIATIONS, _KEPT, _EXACT = 3.5, 2.5, 1e-3
 _AMPLIFIES = 2.0
 
 
-class L4DictionaryLearning(TransformerMixin, BaseEstimator):
+class L4DictionaryLearning(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""A dictionary in which samples are sparse, found from any start by powers of projections, and then made exact.
 
     .. math:: \max_{Q Q^\top = I} \frac1n \sum_{ij} |z_j^\top q_i|^r, \qquad z = P y, \qquad
@@ -132,7 +135,7 @@ class L4DictionaryLearning(TransformerMixin, BaseEstimator):
                 solution = overcomplete_dictionary(rows, count, options=options)
             meter.advance(outcome=solution.status.outcome)
         self.__dict__.pop("_stream", None)
-        self._keep(solution, rows, kind)
+        self._keep(solution, rows, kind, whole=True)
         return self
 
     def partial_fit(self, X: ArrayLike | Tensor, y: object = None) -> L4DictionaryLearning:
@@ -156,7 +159,7 @@ class L4DictionaryLearning(TransformerMixin, BaseEstimator):
                     remedy="Use fit on as many samples as memory holds.",
                 )
             self._stream = Stream(count, options)
-        self._keep(self._stream.add(rows), rows, kind)
+        self._keep(self._stream.add(rows), rows, kind, whole=self._stream.full)
         return self
 
     def transform(self, X: ArrayLike | Tensor) -> Any:
@@ -237,23 +240,30 @@ class L4DictionaryLearning(TransformerMixin, BaseEstimator):
                 remedy="Pass more samples, or ask for fewer components.",
             )
 
-    def _keep(self, solution: Solution, rows: Tensor, kind: Kind) -> None:
+    def _doubt(self, density: float) -> str | None:
+        """What speaks against the codes; their density is NaN where it is not known."""
+        codes = f"codes of kurtosis {self.kurtosis_:.2f}" + (f" and density {density:.2f}" if density >= 0 else "")
+        if self.kurtosis_ < _LEAST_KURTOSIS or density > _MOST_DENSE:
+            gaussian = "those of Gaussian data have 3, and from a density of about 0.5 on"
+            return f"{codes}: {gaussian} no dictionary is told from another"
+        if density * self.kurtosis_ < 3 * _FEW:
+            return f"{codes}: hardly one stands out from the others, and the atoms are only as exact as powers are"
+        return None
+
+    def _keep(self, solution: Solution, rows: Tensor, kind: Kind, *, whole: bool) -> None:
+        """Set what a fit leaves; `whole` unless there are too few batches yet to expect an end."""
         self._atoms, self._noise = solution.atoms, solution.noise
-        few = rows[: max(1, 20_000)]
+        few = rows[:_LOOKED_AT]
         codes = few @ (analysis(self._atoms) if len(self._atoms) <= rows.shape[1] else self._atoms).to(few).T
         squares = codes.double().square()
         kurtosis = squares.square().mean(0) / squares.mean(0).square().clamp_min(torch.finfo(torch.float64).tiny)
         self.kurtosis_: float = float(kurtosis.mean())
-        density = float(solution.density.double().nan_to_num().mean())
-        dense = self.kurtosis_ < _LEAST_KURTOSIS or density > _MOST_DENSE
-        status = solution.status
-        if dense:
-            said = (
-                f"codes of kurtosis {self.kurtosis_:.2f} and density {density:.2f}: those of Gaussian data have 3, and "
-                "from a density of about 0.5 on no dictionary is told from another"
-            )
-            status = Status(status.outcome, f"{status.message}; {said}")
-            warnings.warn(f"{said}. Take data with sparser codes.", ConvergenceWarning, stacklevel=3)
+        said = self._doubt(float(solution.density.double().mean()))
+        message = solution.status.message + (f"; {said}" if said else "")
+        status = Status(solution.status.outcome, message)
+        if said or (whole and not status.converged):
+            told = f"{status}" if said else f"{status}; codes have kurtosis {self.kurtosis_:.2f}"
+            warnings.warn(f"{told}. Take data with sparser codes, or more.", ConvergenceWarning, stacklevel=3)
         self.solution_: Solution = Solution(status, solution.objective, solution.variables, solution.trace)
         self.components_: Any = kind.returned(self._atoms)
         self.noise_: Any = kind.returned(self._noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -34,6 +35,8 @@ _CODED, _LEAST_CODED, _ROUNDS, _ROUNDS_ON_ALL, _CODING_STEPS = 50, 5000, 30, 5, 
 _TURN, _ROUNDING = 1e-3, 1e-3
 # Noise in codes from which sparse coding is better than the inverse of the dictionary, and starts tried at most.
 _AMPLIFIED, _STARTS = 0.3, 3
+# Share of the energy below which what codes of more atoms than dimensions leave says that they explain the data.
+_EXPLAINED = 0.1
 # Two directions this near are one atom twice.
 _TWICE = 0.95
 
@@ -59,6 +62,8 @@ class Options:
             if value not in choices:
                 raise InputError(f"{name}, one of {', '.join(map(str, choices))}", got=repr(value), remedy="Choose.")
         check_count(self.max_iterations, "max_iterations")
+        if self.noise is not None and not 0 <= self.noise < math.inf:
+            raise InputError("a noise of at least zero", got=repr(self.noise), remedy="Use None to have it measured.")
 
 
 def complete_dictionary(
@@ -141,14 +146,12 @@ def overcomplete_dictionary(rows: Rows, count: int, *, options: Options | None =
     if options.finish in ("auto", "coding"):
         coded = _coded(rows, atoms, options)
         trace.record(len(trace) + 1, {"objective": coded.objective, "seconds": time.perf_counter() - begun})
-        energy = float(rows.square().sum(1).mean())
-        if coded.objective < 0.1 * energy and status.converged:
+        left = coded.objective / float(_present(rows).square().sum(1).mean())
+        if left < _EXPLAINED and status.converged:
             atoms, status, noise = coded.atoms, coded.status, float(coded.noise)
-        else:
-            share = f"the codes leave {coded.objective / energy:.0%} of the data unexplained"
-            status = Status(
-                status.outcome, f"{status.message}; not refined, as {share}: too dense for their dictionary"
-            )
+        elif left >= _EXPLAINED:
+            unexplained = f"not refined, as the codes leave {left:.0%} of the data unexplained"
+            status = Status(status.outcome, f"{status.message}; {unexplained}: too dense for their dictionary")
     return _described(rows, atoms, noise, status, found.objective, trace)
 
 
@@ -189,7 +192,8 @@ def _attempt(white: Whitening, coordinates: Rows, options: Options, start: Atoms
 
 
 def _coded(rows: Rows, atoms: Atoms, options: Options) -> Solution:
-    """Rounds on a part of the samples, enough where data are exact; with noise some on all."""
+    """Rounds on a part of the samples that are not empty, enough where data are exact; with noise some on all."""
+    rows = _present(rows)
     given = {"noise": options.noise, "tolerance": options.tolerance, "coding_iterations": _CODING_STEPS}
     part = _some(rows, max(_LEAST_CODED, _CODED * len(atoms)), options.seed)
     found = coded_refinement(part, atoms, max_iterations=_ROUNDS, **given)
@@ -235,6 +239,12 @@ def _some(rows: Rows, count: int, seed: int) -> Rows:
         return rows
     chosen = torch.randperm(len(rows), generator=generator(seed))[:count]
     return rows[chosen.to(rows.device)]
+
+
+def _present(rows: Rows) -> Rows:
+    """Without the rows of zeros, of which very sparse codes give many."""
+    kept = rows.count_nonzero(1) > 0
+    return rows if bool(kept.all()) else rows[kept]
 
 
 def _described(

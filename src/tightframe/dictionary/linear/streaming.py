@@ -28,7 +28,7 @@ class Stream:
     they were when it passed. Exact data give an exact W from the pool on; with noise its error falls as 1/sqrt(n).
 
     Args:
-        count: K, or None for the dimension of the first batch's span.
+        count: K, or None for the dimension of the span of the pool.
         options: Of `complete_dictionary`.
     """
 
@@ -46,7 +46,8 @@ class Stream:
         if not self.full:
             return self._pooled(rows)
         self._sum(rows)
-        inverse = torch.linalg.lstsq(self._moment, self._cross.T).solution.T
+        # Not by lstsq, which on some devices takes the moment for one of full rank.
+        inverse = self._cross @ torch.linalg.pinv(self._moment, hermitian=True)
         atoms = torch.linalg.pinv(inverse).T.to(rows)
         atoms = torch.nn.functional.normalize(atoms, dim=1)
         old = self.solution
@@ -58,13 +59,15 @@ class Stream:
     def _pooled(self, rows: Rows) -> Solution:
         self.pool = rows if self.pool is None else torch.cat([self.pool, rows.to(self.pool)])
         start = self.solution.atoms if self.solution is not None and self.solution.status.converged else None
+        # A batch may span what those before it did not.
+        if start is not None and self.count is None and len(start) < rows.shape[1]:
+            start = None
         self.solution = complete_dictionary(self.pool, self.count, options=self.options, start=start)
-        self.count = len(self.solution.atoms)
-        capacity = max(_FEWEST, _POOLED * self.count)
-        if len(self.pool) >= capacity:
+        count = len(self.solution.atoms)
+        if len(self.pool) >= max(_FEWEST, _POOLED * count):
             self.full: bool = True
             self._moment = rows.new_zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
-            self._cross = rows.new_zeros(self.count, rows.shape[1], dtype=torch.float64)
+            self._cross = rows.new_zeros(count, rows.shape[1], dtype=torch.float64)
             self._sum(self.pool)
             self.pool = None
         return self.solution

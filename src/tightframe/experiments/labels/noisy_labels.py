@@ -25,7 +25,7 @@ def _three(clean: TrialConfig, *, noise: str, augment: str) -> dict[str, TrialCo
 
 
 _TRAIN = TrainConfig(epochs=150, lr=0.02, schedule="cosine", weight_decay=1e-3)
-_DIGITS = TrialConfig(data="digits", width=512, depth=2, observations=16, train=_TRAIN)
+_DIGITS = TrialConfig(data="digits", width=256, depth=2, observations=12, train=replace(_TRAIN, epochs=80))
 _FASHION = TrialConfig(
     data="fashion-mnist", width=512, depth=2, limit=10_000, observations=12, train=replace(_TRAIN, epochs=60)
 )

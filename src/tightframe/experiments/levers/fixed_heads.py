@@ -31,7 +31,7 @@ _LONG = TrainConfig(epochs=200, lr=0.05, weight_decay=5e-4, milestones=(40, 80, 
 _PAPER = tuple(Setting("cifar10", model, _LONG) for model in ("resnet18", "resnet50"))
 
 PRESETS = {
-    "smoke": Config((_DIGITS,), heads=_FEW),
+    "smoke": Config((_DIGITS,), heads=_FEW, seeds=(0, 1)),
     "quick": Config((_DIGITS, _FASHION), seeds=tuple(range(8))),
     "paper": Config(_PAPER, seeds=(0,), observations=24),
 }

@@ -11,11 +11,11 @@ from statistics import fmean, stdev
 import torch
 
 from tightframe.core.errors import InputError
+from tightframe.core.rng import generator
 from tightframe.data.curves import coaxial_circles
 from tightframe.experiments.catalog import entry
+from tightframe.experiments.ntk.kernel_draws import drawn_kernel
 from tightframe.experiments.study import Findings, Study, Sweep
-from tightframe.ntk.empirical import empirical_ntk
-from tightframe.ntk.finite import relu_network
 from tightframe.ntk.kernel import relu_ntk
 from tightframe.runs.record import Cell, Claim, Panel, table_of
 
@@ -87,9 +87,7 @@ def deviations(networks: Networks) -> Row:
     largest, total, squares = [], torch.zeros_like(formula), torch.zeros_like(formula)
     for draw in range(networks.draws):
         seed = 100_003 * networks.depth + 1_009 * networks.width + draw
-        model = relu_network(3, width=networks.width, depth=networks.depth, seed=seed, dtype=torch.float32)
-        model[-1].requires_grad_(False)
-        found = empirical_ntk(model, points.float()).values.double() / (networks.width / 2)
+        found = drawn_kernel(points, depth=networks.depth, width=networks.width, source=generator(seed))
         apart = (found - formula) / networks.depth
         largest.append(float(apart.abs().amax()))
         total, squares = total + apart, squares + apart.square()

@@ -41,8 +41,9 @@ PRESETS = {
                 ImageTask("digits", _OTHER),
             ),
         ),
-        shots=(5, 20, 80),
+        shots=(5, 40),
         seeds=(0, 1),
+        choice_seeds=(100,),
         methods=(
             ("linear", ()),
             ("layer", (3e-3, 1e-2)),
@@ -50,10 +51,10 @@ PRESETS = {
             ("full", (1e-3, 3e-3)),
             ("lora", (3e-3, 1e-2)),
         ),
-        chosen_at=50,
-        probe_steps=25,
+        chosen_at=20,
+        probe_steps=10,
         epochs=8,
-        steps=60,
+        steps=50,
     ),
     "quick": Config(
         cases=(
@@ -175,21 +176,21 @@ def _placed(works: Sequence[Work], sweep: Sweep) -> tuple[list[Work], list[Row]]
         {
             "case": case,
             "method": method,
-            "layer": score.layer,
-            "held-out accuracy": score.accuracy,
-            "NC1 before": score.nc1,
-            "H-score before": score.h_score,
-            "share": score.share,
-            "chosen": score.layer == choice.chosen,
+            "layer": row["layer"],
+            "held-out accuracy": row["accuracy"],
+            "NC1 before": row["nc1"],
+            "H-score before": row["h_score"],
+            "share": row["share"],
+            "chosen": row["chosen"],
         }
-        for (case, method), choice in found.items()
-        for score in choice.scores
+        for (case, method), (_, compared) in found.items()
+        for row in compared
     ]
 
     def layer(work: Work) -> str | None:
         if work.method not in PLACED:
             return None
-        return found[_key(work)].chosen if _key(work) in found else work.case.layer
+        return found[_key(work)][0] if _key(work) in found else work.case.layer
 
     return [replace(work, layer=layer(work)) for work in works], rows
 

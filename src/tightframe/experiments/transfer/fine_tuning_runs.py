@@ -18,7 +18,7 @@ from tightframe.experiments.transfer.image_tasks import ImageTask, read_task
 from tightframe.experiments.transfer.pretraining import Checkpoint, Recipe, pretrained
 from tightframe.experiments.transfer.starting_points import ready
 from tightframe.runs.record import Cell
-from tightframe.trials.layer_choice import LayerChoice, rank_layers
+from tightframe.trials.layer_choice import rank_layers
 from tightframe.trials.prepared import Prepare, PreparedImages, few_shots
 from tightframe.trials.shard import Shard
 from tightframe.trials.transfer import Method, TransferConfig, transfer
@@ -129,12 +129,13 @@ def started(item: tuple[Case, Path | None, Path | None]) -> Start:
     return Start(pretrained(recipe, root=root, kept=kept)[-1] if isinstance(recipe, Recipe) else recipe, available)
 
 
-def ranked(work: Work) -> LayerChoice:
-    """The layers of a network, compared by short tunings by the method and at the step size of `work`."""
+def ranked(work: Work) -> tuple[str, list[Row]]:
+    """The best layer of a network, and all of them, by short tunings by the method and at the step size of `work`."""
     data = few_shots(read_task(work.case.target, work.root), work.shots, seed=work.seed)
     network, prepare = ready(work.origin, data, seed=work.seed)
     settings = _settings(work.config, work.method, len(data.train), work.lr, "auto", work.seed)
-    return rank_layers(network, data, settings, prepare=prepare)
+    choice = rank_layers(network, data, settings, prepare=prepare)
+    return choice.chosen, choice.to_rows()
 
 
 def held_out(work: Work) -> float:

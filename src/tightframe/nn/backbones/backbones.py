@@ -159,6 +159,9 @@ def _described(found: Pretrained, size: Size, name: str) -> Backbone:
         rows = tap(images).features["features"]
         path, classes = tap.classifier_name, tap.classes
     except AmbiguityError:
+        if callable(getattr(network, "reset_classifier", None)):
+            # timm: the features that several heads share, and not the mean of their logits.
+            network.reset_classifier(0)
         with evaluation(network):
             rows, path, classes = network(images), None, None
     except InputError:

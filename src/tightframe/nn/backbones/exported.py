@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tightframe.core.errors import InputError, MissingDependencyError
+from tightframe.core.errors import InputError, missing_package
 from tightframe.core.files import replace_file
 from tightframe.features.evaluation import evaluation
 from tightframe.features.layers import first_tensor
@@ -116,9 +116,7 @@ def _check(path: Path, example: Tensor, format: str) -> None:
             try:
                 importlib.import_module(name)
             except ImportError as error:
-                raise MissingDependencyError(
-                    f"the package {name}", got="an environment without it", remedy="Install tightframe[export]."
-                ) from error
+                raise missing_package(f"the package `{name}`, for onnx files", "export", error) from error
 
 
 def _write_torch(model: nn.Module, example: Tensor, path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tightframe.core.errors import InputError, MissingDependencyError
+from tightframe.core.errors import InputError, missing_package
 from tightframe.core.rng import preserved_rng
 
 Size = tuple[int, int, int]
@@ -64,7 +64,7 @@ def read_transformers(place: str) -> Pretrained:
     try:
         import transformers
     except ImportError as error:
-        raise _missing("the package `transformers`, for hf: backbones", "hf", error) from error
+        raise missing_package("the package `transformers`, for hf: backbones", "hf", error) from error
     with _quiet(transformers):
         try:
             config = transformers.AutoConfig.from_pretrained(place)
@@ -95,7 +95,7 @@ def read_timm(name: str) -> Pretrained:
     try:
         import timm
     except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises the latter
-        raise _missing("the packages `timm` and `torchvision`, for timm: backbones", "vision", error) from error
+        raise missing_package("the packages `timm` and `torchvision`, for timm: backbones", "vision", error) from error
     try:
         network = timm.create_model(name, pretrained=True)
         data = timm.data.resolve_model_data_config(network)
@@ -184,12 +184,8 @@ def _quiet(transformers: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _missing(what: str, extra: str, error: Exception) -> MissingDependencyError:
-    return MissingDependencyError(what, got=str(error), remedy=f"Install with: pip install 'tightframe[{extra}]'.")
-
-
 def _unread(kind: str, place: str, error: Exception) -> InputError:
-    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    reason = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
     where = "of the Hugging Face hub or a directory of `save_pretrained`" if kind == "hf" else "of timm"
     return InputError(
         f"an image network {where}",

@@ -30,7 +30,7 @@ class AlignedETFHead(SimplexETFHead):
 
     The frame is replaced, not written into, so that `update` may come between the loss and its backward pass. With an
     initialised process group `update` adds up the sums of all ranks: every rank must call it as often. Means and frame
-    are in the checkpoint. An update waits for the device once, to check the labels; a new frame takes the SVD of a
+    are in the checkpoint. An update waits for the device, to check labels and features; a new frame takes the SVD of a
     (d, k-1) matrix in float64, seconds for a thousand classes: raise `every` there.
 
     Args:
@@ -107,7 +107,8 @@ class AlignedETFHead(SimplexETFHead):
             target: Class indices, one per feature; columns (label, index); or soft memberships (..., k).
 
         Raises:
-            InputError: No features since the last update, or targets that do not fit them.
+            InputError: No features since the last update, targets that do not fit them, or NaN among the features;
+                the means stay as they were.
         """
         if self._entered is None:
             raise InputError(
@@ -122,6 +123,12 @@ class AlignedETFHead(SimplexETFHead):
         sums = torch.cat([shares.T @ rows, shares.sum(0)[:, None]], dim=1)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
+        if not bool(torch.isfinite(sums).all()):
+            raise InputError(
+                "features and targets that are finite",
+                got="NaN or inf",
+                remedy="Lower the learning rate, or look for overflow in half precision; the means are as they were.",
+            )
         counts = sums[:, -1:]
         fresh = sums[:, :-1] / counts.clamp_min(torch.finfo(sums.dtype).tiny)
         # A class enters with its first mean; one that is absent from the batch stays.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import torch
@@ -99,9 +100,8 @@ class SimplexETFHead(nn.Module):
     @property
     def weight(self) -> Weights:
         """s F (k, d), what the logits are computed with; differentiable in a learned scale."""
-        if self.log_scale is not None:
-            return self.frame * self.log_scale.exp()
-        return self.frame if self.scale == 1 else self.frame * self.scale
+        # A product also where s is 1: an initialiser that writes into `weight` must not reach the frame.
+        return self.frame * (self.scale if self.log_scale is None else self.log_scale.exp())
 
     def forward(self, input: Tensor) -> Tensor:
         """Logits (..., k) of features (..., d)."""
@@ -188,7 +188,7 @@ def _check_seed(seed: int) -> int:
 
 def check_positive(value: float, name: str) -> float:
     """A finite number above zero, as a float."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not (number and 0 < value < float("inf")):
         raise InputError(
             f"a finite {name} above zero", got=repr(value), remedy=f"Pass {name}=1.0 or another such number."

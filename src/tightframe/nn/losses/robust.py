@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import log_softmax
 
 from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
-from tightframe.nn.losses.classification_loss import ClassificationLoss, Reduction, check_batch
+from tightframe.nn.losses.classification_loss import ClassificationLoss, Reduction
 from tightframe.nn.sop.sample_register import SampleRegister, split_target
+from tightframe.nn.sop.sop_objective import checked_logits, plain_entropy, reduced, rows_of_numbers
+from tightframe.nn.sop.sop_storage import exchange_rows, several_processes
 
 # Bound of the probabilities from below, and of their distance to one, as released.
 _CLAMP = 1e-4
@@ -73,7 +75,8 @@ class EarlyLearningLoss(nn.Module):
 
     t is state, saved with the module: N K numbers in float32. Every evaluation in training mode with gradients enabled
     updates the rows of its batch, once each. In evaluation mode or without gradients the value is the plain
-    cross-entropy, nothing is updated and no index is needed.
+    cross-entropy, nothing is updated and no index is needed. Under torch.distributed the rows of a step are exchanged
+    at once, so that all processes hold the same.
 
     Args:
         samples: Number of training samples N.
@@ -138,30 +141,28 @@ class EarlyLearningLoss(nn.Module):
                 differs from the one it had before, or logits are NaN; nothing is changed then. On an accelerator
                 some of these are found later: see SampleRegister.
         """
-        self._check(logits)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = checked_logits(logits, "logits", classes=self.seen.classes, device=self.t.device)
         labels, index = split_target(target, index, rows=len(logits))
-        check_batch(logits, labels)
         if not (self.training and torch.is_grad_enabled()):
-            return cross_entropy(logits, labels, reduction=self.reduction)
+            return plain_entropy(logits, labels, reduction=self.reduction)
         labels, index, right = self.seen.admit(labels, index)
         logs = log_softmax(logits, dim=1)
-        fine = self._finite(logs)
+        fine = rows_of_numbers(logs)
         clamped = logs.exp().clamp(_CLAMP, 1 - _CLAMP)
         t = self._update(clamped.detach(), index, right & fine)
         self.seen.note(labels, index, right & fine)
+        if several_processes():
+            exchange_rows([self.t, self.seen.given], index)
         agreement = (clamped * t.to(clamped.dtype)).sum(1)
         values = self.strength * torch.log1p(-agreement) - logs.gather(1, labels[:, None])[:, 0]
         # A label out of range was replaced to be safe to index with; its loss is not that of any label.
         values = values.masked_fill(~right, torch.nan)
-        if self.reduction == "none":
-            return values
-        return values.mean() if self.reduction == "mean" else values.sum()
+        return reduced(values, self.reduction)
 
     def extra_repr(self) -> str:
         """What the module shows of itself."""
         samples, classes = self.t.shape
-        return f"{samples}, {classes}, momentum={self.momentum:g}, strength={self.strength:g}"
+        return f"samples={samples}, classes={classes}, momentum={self.momentum:g}, strength={self.strength:g}"
 
     @torch.no_grad()
     def _update(self, clamped: Tensor, index: Tensor, right: Tensor) -> Tensor:
@@ -175,28 +176,3 @@ class EarlyLearningLoss(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> EarlyLearningLoss:
         # In half precision rows of t may have a sum above one, and the logarithm no value: a conversion moves t only.
         return super()._apply(lambda tensor: tensor.to(fn(tensor[:0]).device), recurse)
-
-    def _check(self, logits: Tensor) -> None:
-        wanted = self.t.shape[1:]
-        if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.shape[1:] != wanted:
-            got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-            raise InputError(
-                f"floating-point logits (B, {wanted[0]})", got=got, remedy="Pass one column for each of `classes`."
-            )
-        if logits.device != self.t.device:
-            raise InputError(
-                "the logits and the loss on one device",
-                got=f"{logits.device} and {self.t.device}",
-                remedy="Move the loss with .to(device), as the network.",
-            )
-
-    def _finite(self, logs: Tensor) -> Tensor:
-        """Mask (B,) of rows that are not NaN; on the CPU all are, or it is an error."""
-        fine = ~torch.isnan(logs[:, 0])
-        if fine.device.type == "cpu" and not bool(fine.all()):
-            raise InputError(
-                "logits without NaN, with a finite largest entry",
-                got=f"{int((~fine).sum())} of {len(fine)} rows that have none",
-                remedy="Lower the learning rate; the state was left as it was.",
-            )
-        return fine

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tightframe.core.checks import check_directions
 from tightframe.core.errors import InputError
 from tightframe.core.linalg import unit_rows
 from tightframe.core.typing import Features, Float, Int
@@ -27,6 +26,7 @@ class MCR2Loss(nn.Module):
     and their sum, as in `rate_reduction`. With gamma_1 = gamma_2 = 1 it is -Delta R: negative values are normal, and
     small ones are good. The loss is on the features, not on logits; classify by nearest subspace afterwards. Batches
     need several samples of every class (1000 for 10 classes is usual), since the subspaces are those of the batch.
+    A row of zeros, a sample that a last ReLU has silenced, has no direction: it adds to no rate and moves nothing.
 
     Args:
         eps2: Square of the precision; 0.5 is usual. Codes that pass "eps" may mean its square or not.
@@ -66,7 +66,7 @@ class MCR2Loss(nn.Module):
             target: Labels (n,), or soft memberships (n, k) with rows of sum 1.
 
         Raises:
-            InputError: As `rate_reduction`; rows of length zero; a batch of one class, whose Delta R is always zero.
+            InputError: As `rate_reduction`; a batch with features of one class only, whose Delta R is always zero.
         """
         rows, rates = self._rates(features, target)
         total = rates.total if self.gamma1 == 1 else coding_rate(rows, self.eps2 / self.gamma1, dtype=self.dtype)
@@ -106,9 +106,9 @@ class MCR2Loss(nn.Module):
         # R_c of a class alone is R, whatever the features: nothing would be learned, silently.
         if int((rates.shares.detach() > 0).sum()) < 2:
             raise InputError(
-                "samples of at least two classes in every batch",
-                got=f"{len(features)} samples of one class",
-                remedy="Shuffle, raise the batch size, or drop the last batch.",
+                "samples of at least two classes in every batch, with features other than zero",
+                got=f"{len(features)} samples, {int((rows.detach() == 0).all(1).sum())} of them with features of zeros",
+                remedy="Shuffle, raise the batch size, or drop the last batch; a last ReLU may have silenced samples.",
             )
         return rows, rates
 
@@ -116,16 +116,25 @@ class MCR2Loss(nn.Module):
 def unit_features(features: Features, *, dtype: torch.dtype | None = None) -> Features:
     """Rows divided by their lengths, differentiable; entries of 1e-30 or 1e30 neither vanish nor overflow.
 
+    A row of zeros stays one.
+
     Args:
         features: (n, d).
         dtype: torch.float32 or torch.float64; by default that of the features, float32 for half precision.
 
     Raises:
-        InputError: A row of length zero, NaN or inf.
+        InputError: A row with NaN or inf.
     """
     if not isinstance(features, Tensor) or features.ndim != 2 or not features.is_floating_point() or not len(features):
         got = f"shape {tuple(features.shape)}, {features.dtype}" if isinstance(features, Tensor) else repr(features)
         raise InputError("features are a floating-point tensor (n, d)", got=got, remedy="Pass one row per sample.")
     single = torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else features.dtype
     rows = features.to(dtype or single)
-    return unit_rows(check_directions(rows))
+    lost = ~torch.isfinite(rows.detach()).all(1)
+    if bool(lost.any()):
+        raise InputError(
+            "finite features",
+            got=f"{int(lost.sum())} rows with NaN or inf, first in row {int(lost.nonzero()[0])}",
+            remedy="Lower the learning rate, or look for overflow in half precision.",
+        )
+    return unit_rows(rows)

@@ -25,7 +25,8 @@ def split_target(target: Tensor, index: Tensor | None, *, rows: int) -> tuple[Te
     """
     if not isinstance(target, Tensor) or target.dtype not in _INTEGERS:
         got = f"dtype {target.dtype}" if isinstance(target, Tensor) else type(target).__name__
-        raise InputError("an integer tensor of class indices as target", got=got, remedy="Convert it with .long().")
+        remedy = "Convert it with .long(); turn one-hot or soft labels into indices with .argmax(dim=1)."
+        raise InputError("an integer tensor of class indices as target", got=got, remedy=remedy)
     if target.shape not in ((rows,), (rows, 2)):
         raise InputError(
             f"a target of shape ({rows},), or ({rows}, 2) with the columns (label, index)",

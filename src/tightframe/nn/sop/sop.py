@@ -9,13 +9,20 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
+from torch.nn.functional import kl_div, log_softmax
 
-from tightframe.core.checks import check_count, check_labels
+from tightframe.core.checks import check_count
 from tightframe.core.errors import InputError
 from tightframe.nn.sop.label_issues import LabelIssues
-from tightframe.nn.sop.sample_register import UNSEEN, SampleRegister, looks_at_once, split_target
-from tightframe.nn.sop.sop_objective import activation_epochs, checked_logits, objective
+from tightframe.nn.sop.sample_register import UNSEEN, SampleRegister, split_target
+from tightframe.nn.sop.sop_objective import (
+    activation_epochs,
+    checked_logits,
+    objective,
+    plain_entropy,
+    reduced,
+    rows_of_numbers,
+)
 from tightframe.nn.sop.sop_storage import DenseRows, SparseRows, exchange_rows, several_processes
 
 __all__ = ["SOPLoss", "activation_epochs"]
@@ -168,12 +175,10 @@ class SOPLoss(nn.Module):
         logits = self._checked(logits, "logits")
         labels, index = split_target(target, index, rows=len(logits))
         if not (self.training and torch.is_grad_enabled()):
-            if looks_at_once(labels.device):
-                check_labels(labels, len(logits), self.seen.classes)
-            return cross_entropy(logits, labels.to(logits.device), reduction=self.reduction)
+            return plain_entropy(logits, labels, reduction=self.reduction)
         labels, index, right = self.seen.admit(labels, index)
         p = torch.softmax(logits, dim=1)
-        right = right & self._numbers(p)
+        right = right & rows_of_numbers(p)
         u, v = self.u[index], self.rows.read(index)
         predicted = logits.argmax(dim=1)
         values, slopes = objective(p, labels, predicted, u=u.to(p), v=v.to(p), balance=self.balance)
@@ -184,7 +189,7 @@ class SOPLoss(nn.Module):
                 self.rows.advance(index, labels=labels, predicted=predicted, rate=self.rate_v, keep=~right)
                 self.seen.note(labels, index, right)
                 self._share(index)
-        return _reduced(values, self.reduction)
+        return reduced(values, self.reduction)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -230,20 +235,13 @@ class SOPLoss(nn.Module):
         index = index[scores[index].argsort(descending=True, stable=True)]
         return LabelIssues(index, given[index], suggested[index], scores[index])
 
+    def extra_repr(self) -> str:
+        """What the module shows of itself."""
+        sizes = f"samples={self.seen.samples}, classes={self.seen.classes}, rate={self.rate:g}, rate_v={self.rate_v:g}"
+        return f"{sizes}, balance={self.balance:g}, consistency={self.consistency:g}, storage={self.rows.kind!r}"
+
     def _checked(self, logits: Tensor, name: str) -> Tensor:
         return checked_logits(logits, name, classes=self.seen.classes, device=self.u.device)
-
-    def _numbers(self, p: Tensor) -> Tensor:
-        """Mask (B,) of the rows that are not NaN; on the CPU all are, or it is an error."""
-        # A softmax is NaN in all its entries or in none.
-        fine = ~p[:, 0].isnan()
-        if looks_at_once(fine.device) and not bool(fine.all()):
-            raise InputError(
-                "logits without NaN, with a finite largest entry",
-                got=f"{int((~fine).sum())} of {len(fine)} rows that have none",
-                remedy="Lower the learning rate; u and v were left as they are.",
-            )
-        return fine
 
     def _inconsistency(self, p: Tensor, logits2: Tensor | None) -> Tensor:
         if (logits2 is None) == (self.views == 2):
@@ -280,12 +278,6 @@ class SOPLoss(nn.Module):
             return tensor.to(fn(tensor[:0]).device)
 
         return super()._apply(move, recurse)
-
-
-def _reduced(values: Tensor, reduction: str) -> Tensor:
-    if reduction == "none":
-        return values
-    return values.mean() if reduction == "mean" else values.sum()
 
 
 def _check_before_loading(module: SOPLoss, state: dict[str, Any], prefix: str, *_: Any) -> None:

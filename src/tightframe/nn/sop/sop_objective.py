@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
 
+from tightframe.core.checks import check_labels
 from tightframe.core.errors import InputError
+from tightframe.nn.sop.sample_register import looks_at_once
 
 FLOOR = 1e-4
 
@@ -96,7 +99,7 @@ def checked_logits(logits: Tensor, name: str, *, classes: int, device: torch.dev
     """Logits (B, classes) on `device` in float32, or in float64 where they are that.
 
     Raises:
-        InputError: They are of another shape or kind, or elsewhere.
+        InputError: They are of another shape or kind, elsewhere, or none at all.
     """
     if not (isinstance(logits, Tensor) and logits.is_floating_point()) or logits.shape[1:] != (classes,):
         got = f"{logits.dtype}, shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -111,7 +114,45 @@ def checked_logits(logits: Tensor, name: str, *, classes: int, device: torch.dev
             got=f"{logits.device} and {device}",
             remedy="Move the loss with .to(device), as the network.",
         )
+    if not len(logits):
+        raise InputError("at least one sample", got=f"{name} without rows", remedy="Leave empty batches out.")
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def rows_of_numbers(p: Tensor) -> Tensor:
+    """Mask (B,) of the rows of probabilities or their logarithms that are not NaN.
+
+    Raises:
+        InputError: On the CPU, where looking costs nothing, one is NaN.
+    """
+    # A softmax is NaN in all its entries or in none.
+    fine = ~p[:, 0].isnan()
+    if looks_at_once(fine.device) and not bool(fine.all()):
+        raise InputError(
+            "logits without NaN, with a finite largest entry",
+            got=f"{int((~fine).sum())} of {len(fine)} rows that have none",
+            remedy="Lower the learning rate; what the loss knows of the samples was left as it is.",
+        )
+    return fine
+
+
+def plain_entropy(logits: Tensor, labels: Tensor, *, reduction: str) -> Tensor:
+    """Cross-entropy: the value, outside training, of a loss that remembers every sample.
+
+    Raises:
+        InputError: On the CPU, labels out of range or NaN.
+    """
+    if looks_at_once(labels.device):
+        check_labels(labels, len(logits), logits.shape[1])
+    rows_of_numbers(logits.detach().softmax(1))
+    return cross_entropy(logits, labels.to(logits.device), reduction=reduction)
+
+
+def reduced(values: Tensor, reduction: str) -> Tensor:
+    """Values (B,) as they are, their mean or their sum."""
+    if reduction == "none":
+        return values
+    return values.mean() if reduction == "mean" else values.sum()
 
 
 def activation_epochs(probability: float, *, rate: float = 1.0, init: float = 1e-8) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tightframe.core.checks import check_count
-from tightframe.core.errors import InputError, MissingDependencyError
+from tightframe.core.errors import InputError, missing_package
 from tightframe.features.layers import named
 from tightframe.nn.tuning.delta import inside
 from tightframe.nn.tuning.tuning import TrainableShare, Tuning
@@ -94,9 +94,7 @@ class LoRATuning(Tuning):
         try:
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:
-            raise MissingDependencyError(
-                "the package peft", got="an environment without it", remedy="Install peft, or use another method."
-            ) from error
+            raise missing_package("the package `peft`, for low-rank adapters", "hf", error) from error
         self.targets: tuple[str, ...] = _targets(self.model, self.targets, self.head_path)
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=list(self.targets)
