@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# Small matrices: one thread per process is fastest, and keeps parallel tests from fighting over cores.
-TEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
+# Small matrices: one thread per process is fastest, and keeps parallel tests from fighting over cores. Whole files stay
+# in one process where they can, so that what their tests share is made once.
+TEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 BENCHMARKS := accuracy.moments speed.moments_update speed.metrics speed.wide_layers speed.vocabulary \
 	races.right_or_wrong races.measuring_tools speed.ufm_certificates races.ufm_solvers \

@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("tightframe.collapse", "tightframe.geometry", "tightframe.features.moments")
 
 
+@pytest.mark.slow
 def test_contracts_and_theorems_hold_with_shapes_checked():
     checked = ",".join([*ROOMS, "beartype.beartype"])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--jaxtyping-packages={checked}"]

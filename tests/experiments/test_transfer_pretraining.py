@@ -192,12 +192,12 @@ def test_the_rate_reduction_of_a_projection_is_that_of_its_hidden_layer():
     assert all(torch.allclose(one, other, rtol=1e-7, atol=1e-10) for one, other in zip(moved, alone, strict=True))
 
 
-def test_rows_of_zeros_stop_the_rate_reduction_unless_it_is_that_of_a_projection():
+def test_features_of_zeros_alone_stop_the_rate_reduction_unless_it_is_that_of_a_projection():
     head, features, labels = _projection()
-    with pytest.raises(InputError, match="no row of length zero"):
-        MCR2Loss()(features, labels)
+    with pytest.raises(InputError, match="features other than zero"):
+        MCR2Loss()(torch.zeros_like(features), labels)
     loss = ProjectedRates(MCR2Loss(), head)
-    assert torch.isfinite(loss(torch.zeros(24, 3), labels, features=features))
+    assert torch.isfinite(loss(torch.zeros(24, 3), labels, features=torch.zeros_like(features)))
     # The head's parameters are the network's, which trains them.
     assert not list(loss.parameters())
 

@@ -95,8 +95,18 @@ def _right_in_every_case(table: str) -> None:
 SAID = {"accuracy.moments": _exact_at_toy_size, "races.right_or_wrong": _right_in_every_case}
 
 
+# Those of more than six seconds, which together would take a quarter of the default tests.
+LONGER = {
+    *("accuracy.layer_choice", "robustness", "scale.growth", "scale.processes"),
+    *("races.adapters", "races.completion", "races.convolutional", "races.denoising", "races.dictionaries"),
+    *("races.spikes", "races.tangent_kernels", "races.ufm_solvers"),
+    *("speed.deep_linear", "speed.sop_step", "speed.tangent_kernel_scale", "speed.tuning", "speed.ufm_certificates"),
+    *("speed.vocabulary", "speed.wide_layers"),
+}
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGER)) for name in TABLES])
 def test_a_benchmark_writes_the_table_that_its_readers_expect(name, tmp_path, monkeypatch):
     command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
