@@ -52,7 +52,7 @@ def _few(*names: str) -> tuple[tuple[str, tuple[Setting, ...]], ...]:
 
 
 PRESETS = {
-    "smoke": Config(width=256, epochs=50, methods=_few("CE", _MILD, "ELR", "SOP"), seeds=(10,)),
+    "smoke": Config(epochs=100, methods=_few("CE", _MILD, "ELR", "SOP")),
     "quick": Config(data="fashion-mnist", width=256, limit=5000, epochs=40, noises=_NOISES, methods=_few(*_FEW)),
     "digits": Config(methods=_ALL, selection_seeds=(0, 1), seeds=tuple(range(10, 18))),
     "human": Config(
