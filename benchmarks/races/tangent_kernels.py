@@ -23,6 +23,8 @@ from tightframe.ntk.recursion import Architecture
 from tightframe.ntk.tabulated import kernel_table
 
 AWAY = "error relative to the largest entry"
+# Minutes for the peer at one depth: its compiler unrolls all layers.
+_PATIENCE = 10
 # Runs under the interpreter of neural-tangents, which needs older versions of jax and numpy than are current.
 _PEER = """
 import sys, time
@@ -111,9 +113,14 @@ def _peer(python: str | None, points: Tensor, depth: int, repeats: int) -> tuple
         single = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
         command = [python, "-c", _PEER, folder, str(depth), str(repeats)]
-        done = subprocess.run(command, env={**os.environ, **single, **quiet}, capture_output=True, text=True)
+        alone = {**os.environ, **single, **quiet}
+        try:
+            done = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=60 * _PATIENCE)
+        except subprocess.TimeoutExpired:
+            return f"not finished in {_PATIENCE} minutes"
         if done.returncode:
-            return f"failed: {done.stderr.strip().splitlines()[-1][:80]}"
+            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            return f"failed: {said[-1][:80]}"
         times = np.load(f"{folder}/times.npy")
         values = torch.from_numpy(np.load(f"{folder}/values.npy"))
         return float(np.median(times[1:])), float(times[0]), values
